@@ -1,0 +1,63 @@
+package restart
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// A Kind is how a request ended. There is exactly one for each request.
+type Kind string
+
+const (
+	Restarted Kind = "restarted" // another boot was verified
+	Skipped   Kind = "skipped"   // a gate said no, for good
+	Expired   Kind = "expired"   // its not_after passed
+	Cancelled Kind = "cancelled" // by hand, before the trigger
+	Dead      Kind = "dead"      // given up; also in the dead-letter stream
+)
+
+// Kinds are all kinds, in the order in which people read them.
+var Kinds = []Kind{Restarted, Skipped, Expired, Cancelled, Dead}
+
+// A Reason is why a request ended as it did, for machines; the set is closed.
+type Reason string
+
+const (
+	ReasonVerified         Reason = "verified"          // restarted: our trigger, verified
+	ReasonChangedElsewhere Reason = "changed_elsewhere" // restarted: somebody else's hand, verified
+	ReasonMinUptime        Reason = "min_uptime"        // skipped: up for less than asked
+	ReasonNotAfter         Reason = "not_after"         // expired
+	ReasonByHand           Reason = "by_hand"           // cancelled
+	ReasonMalformed        Reason = "malformed"         // dead: cannot be read
+	ReasonIDReused         Reason = "id_reused"         // dead: the id belongs to another host's request
+	ReasonPoison           Reason = "poison"            // dead: delivered too often without a trigger
+	ReasonAttempts         Reason = "attempts"          // dead: attempts used up
+	ReasonPermanent        Reason = "permanent"         // dead: the driver can never do it
+	ReasonNotReady         Reason = "not_ready"         // dead: another boot, which did not become ready
+	ReasonUnconfirmed      Reason = "unconfirmed"       // dead: triggered, and its effect was never seen
+	ReasonJournalHorizon   Reason = "journal_horizon"   // dead: older than what the journal can vouch for
+)
+
+// An Outcome is the one end of a request.
+type Outcome struct {
+	ID      uuid.UUID `json:"id"`
+	Host    Host      `json:"host"`
+	Group   Group     `json:"group"`
+	Kind    Kind      `json:"outcome"`
+	Reason  Reason    `json:"reason"`
+	Detail  string    `json:"detail"` // a sentence for people
+	At      time.Time `json:"at"`
+	Receipt Receipt   `json:"receipt"`
+}
+
+// A Receipt is what stands behind an outcome.
+type Receipt struct {
+	RequestedBy string    `json:"requested_by,omitempty"`
+	Worker      string    `json:"worker"`
+	Attempt     int       `json:"attempt,omitempty"` // triggers so far; 0 means never triggered
+	From        Epoch     `json:"from,omitempty"`
+	To          Epoch     `json:"to,omitempty"`
+	TriggeredAt time.Time `json:"triggered_at,omitzero"` // as this worker saw it
+	VerifiedAt  time.Time `json:"verified_at,omitzero"`
+}
