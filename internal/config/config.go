@@ -1,0 +1,120 @@
+package config
+
+import (
+	"strings"
+	"time"
+
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
+)
+
+// Config is what is in effect, checked. Its fields are named after the keys; the manual says what each one does.
+type Config struct {
+	Groups []restart.Group // the key is group
+	Domain string
+
+	NATS        URLs   // empty: the embedded server, unless there is a NATSContext
+	NATSContext string // a context of the nats command, which brings its own URL
+	Creds       string
+	Token       Secret
+	TLS         TLS
+
+	Data     string
+	Sync     time.Duration // of the embedded server; zero: every write
+	Database string        // empty: a file in Data
+	Replicas int           // zero: by the cluster's size
+
+	AckWait       time.Duration
+	MaxLease      time.Duration
+	MaxInFlight   int
+	Budget        int
+	MaxDeliveries int
+	Grace         time.Duration
+
+	RestartTimeout time.Duration
+	VerifyTimeout  time.Duration
+	StableFor      time.Duration
+	ProbeTimeout   time.Duration
+	ProbeInterval  time.Duration
+	SaveTimeout    time.Duration
+	Retry          Retry
+	Publish        Publish
+
+	Driver    Driver
+	Simulated Simulated
+
+	Log Log
+}
+
+// TLS names the files of a secured connection to NATS.
+type TLS struct{ CA, Cert, Key string }
+
+// Retry says when and how often a restart that was refused is tried again.
+type Retry struct {
+	Base, Cap   time.Duration
+	MaxAttempts int
+}
+
+// Publish bounds the publisher.
+type Publish struct {
+	Window  int
+	Timeout time.Duration
+}
+
+// Driver is what holds for every driver.
+type Driver struct{ Slots int }
+
+// Simulated shapes the simulated driver.
+type Simulated struct {
+	RestartMin, RestartMax                    time.Duration
+	Seed                                      uint64
+	FailureRate, HangRate, LateRate, SlowRate float64
+}
+
+// Log says what is logged, and how.
+type Log struct{ Level, Format string }
+
+// A Secret is text that prints as ****, wherever it is printed; string(s) is the text itself.
+type Secret string
+
+const mask = "****"
+
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return mask
+}
+
+// GoString implements fmt.GoStringer.
+func (s Secret) GoString() string { return s.String() }
+
+// MarshalText implements encoding.TextMarshaler.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// URLs is one URL or several, separated by commas. What stands before an @ in one of them prints as ****, because a
+// user's name alone is a token to NATS; string(u) is the text itself.
+type URLs string
+
+func (u URLs) String() string {
+	parts := strings.Split(string(u), ",")
+	for i, part := range parts {
+		at := strings.LastIndexByte(part, '@')
+		if at < 0 {
+			continue
+		}
+		scheme, _, ok := strings.Cut(part[:at], "://")
+		if ok {
+			scheme += "://"
+		} else {
+			scheme = ""
+		}
+		parts[i] = scheme + mask + part[at:]
+	}
+	return strings.Join(parts, ",")
+}
+
+// GoString implements fmt.GoStringer.
+func (u URLs) GoString() string { return u.String() }
+
+// MarshalText implements encoding.TextMarshaler.
+func (u URLs) MarshalText() ([]byte, error) { return []byte(u.String()), nil }

@@ -1,0 +1,7 @@
+// Package config reads Mandrill's settings: from defaults, a strict YAML file, the environment and flags, each
+// stronger than the one before.
+//
+// One table (see settings.go) drives everything: the key names the place in the file, the variable and the flag. What
+// results has been checked as a whole, every problem is reported at once, under the setting's name and with the place
+// that it came from, and no message and no printed Config holds a secret.
+package config

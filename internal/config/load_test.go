@@ -1,0 +1,496 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+	"go.uber.org/goleak"
+
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// home is an environment in which the data folder has a default.
+var home = []string{"HOME=/home/ann"}
+
+// loadText loads a file called m.yaml with the text, in an environment, with flags.
+func loadText(text string, environ []string, flags map[string][]string) (*Loaded, error) {
+	return load(Sources{File: "m.yaml", Environ: slices.Concat(environ, home), Flags: flags}, []byte(text))
+}
+
+// problemsOf returns the lines of the error of a file with the text.
+func problemsOf(t *testing.T, text string, environ ...string) []string {
+	t.Helper()
+	_, err := loadText(text, environ, nil)
+	return lines(t, err)
+}
+
+func lines(t *testing.T, err error) []string {
+	t.Helper()
+	if err == nil {
+		return nil
+	}
+	if usage := new(UsageError); !errors.As(err, &usage) {
+		t.Errorf("got %T, want a *UsageError, because the exit code depends on it", err)
+	}
+	return strings.Split(err.Error(), "\n")
+}
+
+// samples has three values for every setting, none of them the default, as Settings shows them.
+var samples = map[string][3]string{
+	"group":                  {"web", "web,batch", "db"},
+	"domain":                 {"a.example", "b.example", "c.example"},
+	"nats":                   {"nats://a:4222", "tls://b,tls://c", "wss://d"},
+	"nats_context":           {"a", "b", "c"},
+	"creds":                  {"/a", "/b", "/c"},
+	"token":                  {"a", "b", "c"},
+	"tls.ca":                 {"/a", "/b", "/c"},
+	"tls.cert":               {"/a", "/b", "/c"},
+	"tls.key":                {"/a", "/b", "/c"},
+	"data":                   {"/a", "/b", "/c"},
+	"sync":                   {"1s", "2m", "1h"},
+	"database":               {"/a", "/b", "/c"},
+	"replicas":               {"1", "3", "5"},
+	"ack_wait":               {"1s", "2s", "3s"},
+	"max_lease":              {"20m", "30m", "2h"},
+	"max_in_flight":          {"1", "2", "3"},
+	"budget":                 {"1", "2", "3"},
+	"max_deliveries":         {"3", "4", "5"},
+	"grace":                  {"0s", "1s", "2s"},
+	"restart_timeout":        {"1s", "2s", "3s"},
+	"verify_timeout":         {"1m", "2m", "3m30s"},
+	"stable_for":             {"1s", "2s", "3s"},
+	"probe_timeout":          {"100ms", "200ms", "300ms"},
+	"probe_interval":         {"100ms", "200ms", "300ms"},
+	"save_timeout":           {"1s", "2s", "3s"},
+	"retry.base":             {"2s", "3s", "4s"},
+	"retry.cap":              {"1s", "2s", "3s"},
+	"retry.max_attempts":     {"1", "2", "4"},
+	"publish.window":         {"1", "2", "3"},
+	"publish.timeout":        {"1s", "2s", "3s"},
+	"driver.slots":           {"1", "2", "3"},
+	"simulated.restart_min":  {"1ms", "2ms", "3ms"},
+	"simulated.restart_max":  {"2s", "3s", "4s"},
+	"simulated.seed":         {"1", "2", "18446744073709551615"},
+	"simulated.failure_rate": {"0.1", "0.2", "1"},
+	"simulated.hang_rate":    {"0.1", "0.2", "1"},
+	"simulated.late_rate":    {"0.1", "0.2", "1"},
+	"simulated.slow_rate":    {"0.1", "0.2", "1"},
+	"log.level":              {"debug", "warn", "error"},
+	"log.format":             {"console", "json", "console"},
+}
+
+// company is what a setting cannot be used without.
+var company = map[string][]string{
+	"creds":    {"MANDRILL_NATS=nats://a"},
+	"token":    {"MANDRILL_NATS=nats://a"},
+	"tls.ca":   {"MANDRILL_NATS=nats://a"},
+	"tls.cert": {"MANDRILL_NATS=nats://a", "MANDRILL_TLS_KEY=/k"},
+	"tls.key":  {"MANDRILL_NATS=nats://a", "MANDRILL_TLS_CERT=/c"},
+	"replicas": {"MANDRILL_NATS=nats://a"},
+}
+
+// inFile writes a setting as the file wants it.
+func inFile(key, text string) string {
+	if section, name, ok := strings.Cut(key, "."); ok {
+		return fmt.Sprintf("%s: {%s: %q}", section, name, text)
+	}
+	if key == "group" {
+		return "group: [" + text + "]"
+	}
+	return fmt.Sprintf("%s: %q", key, text)
+}
+
+// TestLoad_StrongerSourceWins covers every setting: a row of the table that writes to another one's field, or a flag
+// that the environment overrules, would be found by an operator at the worst of times.
+func TestLoad_StrongerSourceWins(t *testing.T) {
+	for _, s := range table {
+		t.Run(s.key, func(t *testing.T) {
+			sample, ok := samples[s.key]
+			if !ok {
+				t.Fatal("no samples: add some")
+			}
+			text := inFile(s.key, sample[0])
+			environ := append(slices.Clone(company[s.key]), s.env()+"="+sample[1])
+			flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+			AddFlags(flags, s.key)
+			if err := flags.Parse([]string{"--" + s.flag(), sample[2]}); err != nil {
+				t.Fatal(err)
+			}
+
+			def, err := loadText("", company[s.key][:min(1, len(company[s.key]))], nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkOne(t, def, Setting{s.key, s.get(&def.Config), "default"})
+
+			got, err := loadText(text, company[s.key], nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if o := got.origins[s.key]; !strings.HasPrefix(o, "file m.yaml:1:") {
+				t.Errorf("got origin %q, want it in line 1 of m.yaml", o)
+			}
+			checkOne(t, got, Setting{s.key, sample[0], got.origins[s.key]})
+
+			got, err = loadText(text, environ, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkOne(t, got, Setting{s.key, sample[1], "environment " + s.env()})
+
+			got, err = loadText(text, environ, ChangedFlags(flags))
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkOne(t, got, Setting{s.key, sample[2], "flag --" + s.flag()})
+		})
+	}
+}
+
+// checkOne checks that a setting is as wanted, and that no other has moved that nobody set.
+func checkOne(t *testing.T, l *Loaded, want Setting) {
+	t.Helper()
+	def, err := loadText("", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := def.Settings()
+	for i, got := range l.Settings() {
+		switch {
+		case got.Key != want.Key && got.Origin == "default" && got != before[i]:
+			t.Errorf("%s moved %s from %q to %q", want.Key, got.Key, before[i].Value, got.Value)
+		case got.Key != want.Key:
+		case got.Key == "token" && want.Value != "" && got.Value == mask:
+			if got, want := string(l.Config.Token), want.Value; got != want {
+				t.Errorf("got token %q, want %q", got, want)
+			}
+		case got != want:
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	}
+}
+
+func TestLoad_NothingConfigured_IsTheDesignsDefaults(t *testing.T) {
+	got, err := Load(Sources{Environ: home})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	for _, s := range got.Settings() {
+		fmt.Fprintf(&text, "%s=%s\n", s.Key, s.Value)
+	}
+	want := `group=default
+domain=example.net
+nats=
+nats_context=
+creds=
+token=
+tls.ca=
+tls.cert=
+tls.key=
+data=/home/ann/.local/state/mandrill
+sync=always
+database=
+replicas=0
+ack_wait=30s
+max_lease=1h
+max_in_flight=2000
+budget=2000
+max_deliveries=50
+grace=25s
+restart_timeout=2m
+verify_timeout=10m
+stable_for=0s
+probe_timeout=10s
+probe_interval=1s
+save_timeout=30s
+retry.base=1s
+retry.cap=5m
+retry.max_attempts=3
+publish.window=4096
+publish.timeout=10s
+driver.slots=1000
+simulated.restart_min=0s
+simulated.restart_max=1s
+simulated.seed=0
+simulated.failure_rate=0
+simulated.hang_rate=0
+simulated.late_rate=0
+simulated.slow_rate=0
+log.level=info
+log.format=auto
+`
+	if diff := cmp.Diff(want, text.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestLoad_DataFolderFollowsTheEnvironment(t *testing.T) {
+	for _, tt := range []struct {
+		environ []string
+		want    string
+	}{
+		{[]string{"XDG_STATE_HOME=/state", "HOME=/h"}, "/state/mandrill"},
+		{[]string{"XDG_STATE_HOME=relative", "HOME=/h"}, "/h/.local/state/mandrill"},
+		{[]string{"MANDRILL_DATA=/data"}, "/data"},
+	} {
+		got, err := Load(Sources{Environ: tt.environ})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Config.Data != tt.want {
+			t.Errorf("%q: got %q, want %q", tt.environ, got.Config.Data, tt.want)
+		}
+	}
+	_, err := Load(Sources{})
+	want := []string{"default: data: is empty, and neither XDG_STATE_HOME nor HOME says where it could be: set it"}
+	if diff := cmp.Diff(want, lines(t, err)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestLoad_ErrValue(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"ack_wait: 30", `1:11: ack_wait: "30" is not a duration: write a number with its unit, such as 500ms, 30s, 5m or 1h30m`},
+		{"ack_wait: 30 s", `1:11: ack_wait: "30 s" is not a duration: write a number with its unit, such as 500ms, 30s, 5m or 1h30m`},
+		{"retry:\n  cap: 1d", `2:8: retry.cap: "1d" is not a duration: write a number with its unit, such as 500ms, 30s, 5m or 1h30m`},
+		{"ack_wait: 999ms", `1:11: ack_wait: "999ms" is less than 1s`},
+		{"ack_wait: 0", `1:11: ack_wait: "0" is less than 1s`},
+		{"ack_wait: -5s", `1:11: ack_wait: "-5s" is less than 1s`},
+		{"ack_wait: 61m", `1:11: ack_wait: "61m" is more than 1h`},
+		{"grace: -1s", `1:8: grace: "-1s" is less than 0s`},
+		{"sync: never", `1:7: sync: "never" is not a duration: write a number with its unit, such as 500ms, 30s, 5m or 1h30m`},
+		{"sync: 0s", `1:7: sync: "0s" is less than 1s`},
+		{"simulated: {restart_max: 0s}", `1:26: simulated.restart_max: "0s" is less than 1ns`},
+		{"budget: 0", `1:9: budget: "0" is less than 1`},
+		{"budget: -1", `1:9: budget: "-1" is less than 1`},
+		{"budget: 2.5", `1:9: budget: "2.5" is not an integer`},
+		{"budget: 99999999999999999999", `1:9: budget: "99999999999999999999" is not an integer`},
+		{"budget: true", `1:9: budget: "true" is not an integer`},
+		{"replicas: 6", `1:11: replicas: "6" is more than 5`},
+		{"simulated: {seed: -1}", `1:19: simulated.seed: "-1" is not an integer from 0 to 2^64-1`},
+		{"simulated: {hang_rate: 1.01}", `1:24: simulated.hang_rate: "1.01" is more than 1`},
+		{"simulated: {hang_rate: -0.1}", `1:24: simulated.hang_rate: "-0.1" is less than 0`},
+		{"simulated: {hang_rate: .nan}", `1:24: simulated.hang_rate: ".nan" is not a number`},
+		{"simulated: {hang_rate: nan}", `1:24: simulated.hang_rate: "nan" is not a number`},
+		{"simulated: {hang_rate: 50%}", `1:24: simulated.hang_rate: "50%" is not a number`},
+		{"log: {level: loud}", `1:14: log.level: "loud" is none of trace, debug, info, warn, error`},
+		{"group: a b", `1:8: group: "a b" is not a group: letters, digits and '-', 1 to 63 bytes`},
+		{"group: [web, web]", `1:14: group: "web" is named twice`},
+		{"group: []", `1:8: group: is an empty list; leave the key out for the default`},
+		{"domain: a..b", `1:9: domain: "a..b" is not a domain: letters, digits, '-', '_' and '.', no empty label, 253 bytes at most`},
+		{"creds: ~/nats.creds", `1:8: creds: "~/nats.creds" begins with ~, which only a shell understands; write the path in full`},
+		{"data: |\n  /data", `1:7: data: "/data\n" has a line end or another control character`},
+		{"database: postgres://db/mandrill", `1:11: database: the value is a URL; this version knows SQLite only: write the path of its file`},
+		{"nats: http://a", `1:7: nats: the value has a URL whose scheme is none of nats, tls, ws, wss`},
+		{"nats: a,,b", `1:7: nats: the value has a URL without a host`},
+		{"nats: nats://a:port", `1:7: nats: the value has a part that is not a URL such as nats://host:4222; special characters of a password are written as %XX`},
+	} {
+		// A literal ends with a line end only if the file does.
+		got := problemsOf(t, tt.text+"\n")
+		if diff := cmp.Diff([]string{"file m.yaml:" + tt.want}, got); diff != "" {
+			t.Errorf("%q:\n%s", tt.text, diff)
+		}
+	}
+}
+
+func TestLoad_ErrSettingsThatContradictEachOther(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"retry: {base: 10m}", `1:15: retry.base: 10m is more than retry.cap, which is 5m (default)`},
+		{"stable_for: 1m\nverify_timeout: 1m", `1:13: stable_for: 1m is not less than verify_timeout, which is 1m (file m.yaml:2:17)`},
+		{"probe_interval: 2s\nverify_timeout: 1s", `1:17: probe_interval: 2s is more than verify_timeout, which is 1s (file m.yaml:2:17)`},
+		{
+			"max_lease: 12m\nverify_timeout: 11m",
+			`1:12: max_lease: 12m does not leave a slow restart the time to be verified: it is less than the sum of restart_timeout, which is 2m (default) and verify_timeout, which is 11m (file m.yaml:2:17)`,
+		},
+		{"ack_wait: 20m\nmax_lease: 15m", `1:11: ack_wait: 20m is more than max_lease, which is 15m (file m.yaml:2:12)`},
+		{"max_deliveries: 2", `1:17: max_deliveries: 2 leaves the last attempts unmade: it is less than retry.max_attempts, which is 3 (default)`},
+		{"simulated: {restart_min: 2s}", `1:26: simulated.restart_min: 2s is more than simulated.restart_max, which is 1s (default)`},
+		{"creds: /c", `1:8: creds: is for NATS servers of your own: it needs nats or nats_context`},
+		{"tls: {ca: /c}", `1:11: tls.ca: is for NATS servers of your own: it needs nats or nats_context`},
+		{"token: t", `1:8: token: is for NATS servers of your own: it needs nats or nats_context`},
+		{"replicas: 3", `1:11: replicas: 3 is too many for the one embedded server; it needs nats or nats_context`},
+		{"nats: a\nnats_context: b", `2:15: nats_context: b brings its own URL and cannot be set together with nats, which is a (file m.yaml:1:7)`},
+		{"nats: a\ncreds: /c\ntoken: t", `3:8: token: **** cannot be set together with creds, which is /c (file m.yaml:2:8)`},
+		{"nats: a\ntls: {cert: /c}", `2:13: tls.cert: /c needs tls.key, which is empty (default)`},
+		{"nats: a\ntls: {key: /k}", `2:12: tls.key: /k needs tls.cert, which is empty (default)`},
+		// A setting that is wrong already is not compared with others.
+		{"retry: {base: 10m, cap: 5}", `1:25: retry.cap: "5" is not a duration: write a number with its unit, such as 500ms, 30s, 5m or 1h30m`},
+	} {
+		if diff := cmp.Diff([]string{"file m.yaml:" + tt.want}, problemsOf(t, tt.text)); diff != "" {
+			t.Errorf("%q:\n%s", tt.text, diff)
+		}
+	}
+}
+
+func TestLoad_ErrNamesEveryProblemAndWhereItCameFrom(t *testing.T) {
+	_, err := loadText("ack_wiat: 5s\nbudget: 0\ndata: ${NOT_THERE}\n",
+		[]string{"MANDRILL_GRACE=1", "MANDRILL_GRAC=1s"},
+		map[string][]string{"log.level": {"loud"}, "group": {"web", "b c"}})
+	want := []string{
+		`file m.yaml:1:1: unknown key "ack_wiat"; did you mean ack_wait?`,
+		`file m.yaml:3:7: data: uses ${NOT_THERE}, which is not set: set it, or write ${NOT_THERE:-default}`,
+		`environment MANDRILL_GRAC: unknown variable; did you mean MANDRILL_GRACE?`,
+		`flag --group: group: "b c" is not a group: letters, digits and '-', 1 to 63 bytes`,
+		`file m.yaml:2:9: budget: "0" is less than 1`,
+		`environment MANDRILL_GRACE: grace: "1" is not a duration: write a number with its unit, such as 500ms, 30s, 5m or 1h30m`,
+		`flag --log-level: log.level: "loud" is none of trace, debug, info, warn, error`,
+	}
+	if diff := cmp.Diff(want, lines(t, err)); diff != "" {
+		t.Error(diff)
+	}
+	var p *Problem
+	if !errors.As(err, &p) || p.Origin != "file m.yaml:1:1" {
+		t.Errorf("got problem %+v, want the first one", p)
+	}
+}
+
+// A wrong value must not lie in wait until the flag that hides it is left out.
+func TestLoad_ErrInTheFileAlsoWhereAFlagReplacesIt(t *testing.T) {
+	_, err := loadText("ack_wait: 5", nil, map[string][]string{"ack_wait": {"5s"}})
+	if err == nil {
+		t.Error("got no error, want the file's value refused")
+	}
+}
+
+func TestLoad_ErrFileThatCannotBeRead(t *testing.T) {
+	_, err := Load(Sources{File: filepath.Join(t.TempDir(), "none.yaml"), Environ: home})
+	if !errors.Is(err, os.ErrNotExist) || !errors.As(err, new(*UsageError)) {
+		t.Errorf("got %v, want a *UsageError that wraps os.ErrNotExist", err)
+	}
+}
+
+func TestLoad_ExampleFile(t *testing.T) {
+	got, err := Load(Sources{File: "testdata/mandrill.yaml", Environ: slices.Concat(home, []string{"NATS_TOKEN=hunter2"})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type short struct {
+		Groups []restart.Group
+		CA     string
+		Token  string
+		Retry  Retry
+	}
+	want := short{[]restart.Group{"web", "batch"}, "/etc/mandrill/ca.pem", "hunter2", Retry{2e9, 600e9, 5}}
+	c := got.Config
+	if diff := cmp.Diff(want, short{c.Groups, c.TLS.CA, string(c.Token), c.Retry}); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A log line or a pasted error message is how secrets get out.
+func TestSecretsAreNeverPrinted(t *testing.T) {
+	const secret = "hunter2"
+	t.Run("InWhatIsInEffect", func(t *testing.T) {
+		for _, text := range []string{
+			"nats: nats://ann:hunter2@a:4222,tls://hunter2@b,hunter2@c\ntoken: hunter2",
+			"nats: nats://ann:hunter2/%40hunter2@a\ntoken: hunter2",
+			"nats: nats://ann:a@hunter2@a",
+			"nats: nats://a\ntoken: ${SECRET}",
+		} {
+			got, err := loadText(text, []string{"SECRET=" + secret}, nil)
+			if err != nil {
+				if strings.Contains(err.Error(), secret) {
+					t.Errorf("%q: error: %v", text, err)
+				}
+				continue
+			}
+			asJSON, err := json.Marshal(got.Config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, printed := range []string{
+				fmt.Sprintf("%v %+v %#v", got.Config, got.Config, got.Config), fmt.Sprint(got.Settings()), string(asJSON),
+			} {
+				if strings.Contains(printed, secret) {
+					t.Errorf("%q: printed %s", text, printed)
+				}
+			}
+		}
+	})
+	t.Run("InErrors", func(t *testing.T) {
+		for _, text := range []string{
+			"token: hunter2\n",
+			"token: [hunter2]\n",
+			"token: {a: hunter2}\n",
+			"token: hunter2: hunter2\n",
+			"token: |hunter2\n",
+			"token: >hunter2\n  hunter2\n",
+			"token: \"hunter2\n",
+			"token: \"hunter2\\q\"\n",
+			"token: 'hunter2\n",
+			"token: @hunter2\n",
+			"token: !hunter2 a\n",
+			"token: &hunter2 a\n",
+			"token: *hunter2\n",
+			"token: %hunter2\n",
+			"token: {hunter2\n",
+			"token: [hunter2\n",
+			"token: a\ntoken: hunter2\n",
+			"token: $hunter2\n",
+			"token: ${hunter2\n",
+			"token: a${hunter2 }\n",
+			"token: |\n  hunter2\n",
+			"tokne: hunter2\n",
+			"nats: http://ann:hunter2@a\n",
+			"nats: nats://ann:hunter2/@a\n",
+			"nats: nats://ann:hunter2#@a\n",
+			"nats: nats://ann:hunter2?@a\n",
+			"nats: nats://ann:%hunter2@a\n",
+			"nats: nats://ann:hunter2@a\nnats_context: b\n",
+			"database: postgres://ann:hunter2@a/b\n",
+			"ack_wait: ${SECRET}\n",
+			"group: ${SECRET}!\n",
+			"domain: ${SECRET}!\n",
+			"log: {level: '${SECRET}'}\n",
+		} {
+			_, err := loadText(text, []string{"SECRET=" + secret}, nil)
+			if err == nil {
+				t.Errorf("%q: got no error", text)
+			} else if strings.Contains(err.Error(), secret) {
+				t.Errorf("%q: %v", text, err)
+			}
+		}
+		_, err := loadText("", []string{"MANDRILL_TOKEN=hunter2", "MANDRILL_TOKNE=hunter2", "MANDRILL_NATS=x://hunter2@a"},
+			map[string][]string{"token": {"hunter2\n"}, "nats": {"x://hunter2@b"}})
+		if err == nil || strings.Contains(err.Error(), secret) {
+			t.Errorf("got %v, want an error without the secret", err)
+		}
+	})
+}
+
+// FuzzLoad: whatever stands in the file, the worker does not die of it, and what it says has a place.
+func FuzzLoad(f *testing.F) {
+	example, err := os.ReadFile("testdata/mandrill.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(example)
+	for _, text := range []string{
+		"", "---\n", "a: &x 1\nb: *x", "<<: {a: b}", "? a\n: b", "group:\n- a\n- b", "%YAML 1.2\n---\n", "token: |+2\n a",
+		"a: !!binary x", "\xff", "retry: {base: ${X:-$$}}", "...", "\x00", "- - - a", "{a: [}", "token: \"\\", "k: >-\n\n",
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		_, err := loadText(string(data), nil, nil)
+		if err == nil {
+			return
+		}
+		for _, line := range strings.Split(err.Error(), "\n") {
+			if !strings.HasPrefix(line, "file m.yaml:") {
+				t.Errorf("no place in %q", line)
+			}
+		}
+	})
+}

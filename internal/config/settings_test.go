@@ -1,0 +1,194 @@
+package config
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+)
+
+var update = flag.Bool("update", false, "write the generated parts of the manual")
+
+const manual = "../../docs/configuration.md"
+
+// TestManual_IsNotStale holds the chapter's table against the table of settings, and its example against the file
+// that another test loads. -update writes both.
+func TestManual_IsNotStale(t *testing.T) {
+	before, err := os.ReadFile(manual)
+	if err != nil {
+		t.Fatal(err)
+	}
+	example, err := os.ReadFile("testdata/mandrill.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := replaceBetween(t, string(before), "settings", manualTable())
+	after = replaceBetween(t, after, "example", "```yaml\n"+string(example)+"```\n")
+	if *update {
+		if err := os.WriteFile(manual, []byte(after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(string(before), after); diff != "" {
+		t.Errorf("run go test ./internal/config -update:\n%s", diff)
+	}
+}
+
+func replaceBetween(t *testing.T, text, mark, by string) string {
+	t.Helper()
+	begin, end := "<!-- "+mark+": generated -->\n", "<!-- "+mark+": end -->"
+	head, rest, ok := strings.Cut(text, begin)
+	_, tail, closed := strings.Cut(rest, end)
+	if !ok || !closed {
+		t.Fatalf("%s has no place for %q", manual, mark)
+	}
+	return head + begin + by + end + tail
+}
+
+func manualTable() string {
+	var out strings.Builder
+	out.WriteString("| key | type | default | bounds | what it is |\n| --- | --- | --- | --- | --- |\n")
+	for _, s := range table {
+		def := "`" + s.def + "`"
+		switch {
+		case s.key == "data":
+			def = "`$XDG_STATE_HOME/mandrill`, else `~/.local/state/mandrill`"
+		case s.def == "":
+			def = ""
+		}
+		fmt.Fprintf(&out, "| `%s` | %s | %s | %s | %s |\n", s.key, s.kind, def, s.bounds, s.doc)
+	}
+	return out.String()
+}
+
+func TestSettings_NamesAreUnambiguous(t *testing.T) {
+	seen := map[string]string{FileVariable: "the file", "config": "the file"}
+	for _, s := range table {
+		for _, name := range []string{s.key, s.env(), "--" + s.flag()} {
+			if other, taken := seen[name]; taken {
+				t.Errorf("%s is the name of both %s and %s", name, other, s.key)
+			}
+			seen[name] = s.key
+		}
+		if lookup(s.key) != nil && members(s.key) != nil {
+			t.Errorf("%s is a setting and a section", s.key)
+		}
+		if strings.Count(s.key, ".") > 1 || s.doc == "" || strings.Contains(s.doc, "|") {
+			t.Errorf("%s: the key has more than one dot, or the description is not fit for the manual", s.key)
+		}
+		if serviceVariable.MatchString(s.env()) || strings.HasPrefix(s.env(), testPrefix) {
+			t.Errorf("%s: %s would be taken for a variable that is not ours", s.key, s.env())
+		}
+	}
+}
+
+func TestSettings_NamesFollowFromTheKey(t *testing.T) {
+	for key, want := range map[string][2]string{
+		"ack_wait":           {"MANDRILL_ACK_WAIT", "ack-wait"},
+		"retry.max_attempts": {"MANDRILL_RETRY_MAX_ATTEMPTS", "retry-max-attempts"},
+	} {
+		if got := [2]string{lookup(key).env(), lookup(key).flag()}; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestEnvironment_ErrUnknownVariable(t *testing.T) {
+	for name, want := range map[string]string{
+		"MANDRILL_ACK_WAITS":  "unknown variable; did you mean MANDRILL_ACK_WAIT?",
+		"MANDRILL_CONFIGS":    "unknown variable; did you mean MANDRILL_CONFIG?",
+		"MANDRILL_RETRY.BASE": "unknown variable; did you mean MANDRILL_RETRY_BASE?",
+		"MANDRILL_":           "unknown variable",
+		"MANDRILL_ZEBRA_HERD": "unknown variable",
+	} {
+		if diff := cmp.Diff([]string{"environment " + name + ": " + want}, problemsOf(t, "", name+"=1")); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+// In a namespace with a service called mandrill, Kubernetes puts its variables into every container: a worker that
+// refused them could not run there.
+func TestEnvironment_LeavesAloneWhatIsNotForIt(t *testing.T) {
+	for _, name := range []string{
+		"MANDRILL_CONFIG", "MANDRILL_TEST_ALL", "MANDRILLS", "MANDRILL", "mandrill_ack_wait",
+		"MANDRILL_SERVICE_HOST", "MANDRILL_SERVICE_PORT", "MANDRILL_SERVICE_PORT_HTTP", "MANDRILL_PORT",
+		"MANDRILL_PORT_4222_TCP", "MANDRILL_PORT_4222_TCP_ADDR", "MANDRILL_PORT_4222_TCP_PORT", "MANDRILL_PORT_4222_TCP_PROTO",
+		"MANDRILL_NATS_SERVICE_HOST", "MANDRILL_NATS_PORT_4222_TCP_ADDR",
+	} {
+		if got := problemsOf(t, "", name+"=1"); got != nil {
+			t.Errorf("got %q, want no problem", got)
+		}
+	}
+}
+
+func TestEnvironment_EmptyIsAValue(t *testing.T) {
+	got, err := loadText("nats: a", []string{"MANDRILL_NATS="}, nil)
+	if err != nil || got.Config.NATS != "" {
+		t.Errorf("got %v, want the variable to take the file's server away", err)
+	}
+	if got := problemsOf(t, "", "MANDRILL_ACK_WAIT="); len(got) != 1 {
+		t.Errorf("got %q, want an empty duration refused", got)
+	}
+}
+
+func TestEnvironment_FirstOfTwoCounts(t *testing.T) {
+	got, err := loadText("", []string{"MANDRILL_BUDGET=1", "MANDRILL_BUDGET=2"}, nil)
+	if err != nil || got.Config.Budget != 1 {
+		t.Errorf("got %v, want the first, as os.Getenv returns it", err)
+	}
+}
+
+func TestFlags_OnlyWhatWasSetIsRead(t *testing.T) {
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	fs.String("output", "text", "somebody else's")
+	AddFlags(fs, "group", "ack_wait", "grace", "token")
+	args := []string{"--group", "web", "--group=batch,db", "--ack-wait", "1s", "--ack-wait", "2s", "--token", "hunter2", "--output", "json"}
+	if err := fs.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]string{"group": {"web", "batch,db"}, "ack_wait": {"2s"}, "token": {"hunter2"}}
+	if diff := cmp.Diff(want, ChangedFlags(fs)); diff != "" {
+		t.Error(diff)
+	}
+	got, err := loadText("", []string{"MANDRILL_NATS=a"}, ChangedFlags(fs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := lookup("group").get(&got.Config); got != "web,batch,db" {
+		t.Errorf("got groups %s, want web,batch,db", got)
+	}
+	if got := fs.Lookup("token").Value.String(); got != mask {
+		t.Errorf("the flag prints %s, want it masked", got)
+	}
+}
+
+func TestFlags_HelpNamesDefaultAndBounds(t *testing.T) {
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	AddFlags(fs)
+	help := strings.Join(strings.Fields(fs.FlagUsages()), " ")
+	for _, want := range []string{
+		"--ack-wait duration Length of a lease",
+		"(1s to 1h) (default 30s)",
+		"--retry-max-attempts integer",
+		"--nats URLs NATS servers. Empty means the embedded server, unless nats_context is set.",
+	} {
+		if !strings.Contains(help, want) {
+			t.Errorf("no %q in %s", want, help)
+		}
+	}
+}
+
+func TestFlags_ErrUnknownKeyPanics(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("got no panic, want the slip found by the first test that runs the command")
+		}
+	}()
+	AddFlags(pflag.NewFlagSet("", pflag.ContinueOnError), "ack-wait")
+}
