@@ -1,0 +1,176 @@
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/mayhem-mandrill/mandrill/internal/stream"
+)
+
+var (
+	// ErrConflict is returned by Append when another event stands where the new one was to go. It was not appended.
+	ErrConflict = errors.New("another event was there first")
+
+	// ErrIDReused is returned by Last for an id under which another host or group has events.
+	ErrIDReused = errors.New("id belongs to another host's request")
+)
+
+// maxPending bounds the events that are published and not yet answered, over all requests of a worker. One more waits.
+const maxPending = 16384
+
+// horizonMargin is how much younger than the journal's age limit a work message must be, for an empty journal to prove
+// that nothing was triggered for it. It covers the time between the look and the trigger, and the clocks' difference.
+const horizonMargin = time.Hour
+
+// Config says which journal a Journal appends to.
+type Config struct {
+	Conn *nats.Conn // without reconnect buffer, so that nothing is appended late
+	// Created and MaxAge are the journal's own, as the broker tells them. A MaxAge of zero means that it forgets
+	// nothing.
+	Created time.Time
+	MaxAge  time.Duration
+	// AnswerTimeout is how long one append waits for its answer before it is unknown. Zero means 5 s.
+	AnswerTimeout time.Duration
+}
+
+// A Journal appends to and reads from the journal stream. Its methods are called from many goroutines at once.
+type Journal struct {
+	cfg Config
+	js  jetstream.JetStream
+	raw rawStream
+}
+
+// rawStream is the one thing that is asked of the stream itself.
+type rawStream interface {
+	GetLastMsgForSubject(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error)
+}
+
+// Open returns the journal behind the connection. The stream must be there.
+func Open(ctx context.Context, cfg Config) (*Journal, error) {
+	if cfg.AnswerTimeout == 0 {
+		cfg.AnswerTimeout = 5 * time.Second
+	}
+	js, err := jetstream.New(cfg.Conn,
+		jetstream.WithPublishAsyncTimeout(cfg.AnswerTimeout),
+		jetstream.WithPublishAsyncMaxPending(maxPending))
+	if err != nil {
+		return nil, fmt.Errorf("cannot use JetStream: %w", err)
+	}
+	s, err := js.Stream(ctx, stream.Journal)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open journal %s: %w", stream.Journal, err)
+	}
+	return &Journal{cfg: cfg, js: js, raw: s}, nil
+}
+
+// Covers reports whether an empty journal proves that nothing was triggered for a work message stored at that time.
+func (j *Journal) Covers(stored time.Time) bool {
+	remembered := j.cfg.MaxAge == 0 || time.Since(stored) < j.cfg.MaxAge-horizonMargin
+	return remembered && !stored.Before(j.cfg.Created)
+}
+
+// Last returns the latest event of a request; the zero Event if there is none; ErrIDReused if another host's or
+// group's events stand under its id.
+func (j *Journal) Last(ctx context.Context, key Key) (Event, error) {
+	msg, err := j.raw.GetLastMsgForSubject(ctx, stream.JournalByID(key.ID))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return Event{}, nil
+	}
+	if err != nil {
+		return Event{}, fmt.Errorf("cannot read journal of %s: %w", key.ID, err)
+	}
+	group, _, host, err := stream.ParseJournalSubject(msg.Subject)
+	if err != nil {
+		return Event{}, err
+	}
+	if group != key.Group || host != key.Host {
+		return Event{}, fmt.Errorf("%w: host %s in group %s", ErrIDReused, host, group)
+	}
+	var last Event
+	if err := json.Unmarshal(msg.Data, &last); err != nil {
+		return Event{}, fmt.Errorf("cannot read journal of %s, sequence %d: %w", key.ID, msg.Sequence, err)
+	}
+	last.Sequence = msg.Sequence
+	return last, nil
+}
+
+// Append appends next on last, which is the zero Event where nothing is expected, and returns next with its own id and
+// sequence. ErrConflict means that it was not appended. Any other error means that this is not known; it comes only
+// when ctx has ended, because until then an append without an answer is tried again, and known by its id if it had
+// arrived.
+func (j *Journal) Append(ctx context.Context, key Key, last, next Event) (Event, error) {
+	if err := MayFollow(last, next); err != nil {
+		return Event{}, err
+	}
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return Event{}, fmt.Errorf("cannot make an event id: %w", err)
+	}
+	next.ID = id
+	data, err := json.Marshal(next)
+	if err != nil {
+		return Event{}, fmt.Errorf("cannot encode event: %w", err)
+	}
+	return backoff.Retry(ctx, func() (Event, error) {
+		return j.tryAppend(ctx, key, data, last, next)
+	}, backoff.WithBackOff(appendBackOff()), backoff.WithMaxElapsedTime(0))
+}
+
+func appendBackOff() backoff.BackOff {
+	return &backoff.ExponentialBackOff{
+		InitialInterval: 20 * time.Millisecond, MaxInterval: time.Second, Multiplier: 2, RandomizationFactor: 0.5,
+	}
+}
+
+func (j *Journal) tryAppend(ctx context.Context, key Key, data []byte, last, next Event) (Event, error) {
+	sequence, err := j.publish(ctx, key, data, last.Sequence)
+	if err == nil {
+		next.Sequence = sequence
+		return next, nil
+	}
+	if !stream.IsWrongSequence(err) {
+		return Event{}, fmt.Errorf("no answer from journal: %w", err)
+	}
+	// Refused: by somebody else's event, or by this very one, if an earlier try arrived and its answer was lost.
+	stands, err := j.Last(ctx, key)
+	switch {
+	case errors.Is(err, ErrIDReused):
+		return Event{}, backoff.Permanent(ErrConflict)
+	case err != nil:
+		return Event{}, err
+	case stands.ID == next.ID:
+		return stands, nil
+	case stands.Sequence == last.Sequence:
+		// A member that is behind has answered, or an append of somebody else's is still on its way.
+		return Event{}, errors.New("refused, and nothing else is there yet")
+	default:
+		return Event{}, backoff.Permanent(ErrConflict)
+	}
+}
+
+// publish sends the event expecting that sequence to be the last under the request's id, whatever host and group: a
+// second host under one id is refused by the same compare.
+func (j *Journal) publish(ctx context.Context, key Key, data []byte, expect uint64) (uint64, error) {
+	msg := &nats.Msg{Subject: stream.JournalSubject(key.Group, key.ID, key.Host), Data: data}
+	future, err := j.js.PublishMsgAsync(msg,
+		jetstream.WithExpectLastSequenceForSubject(expect, stream.JournalByID(key.ID)))
+	if err != nil {
+		return 0, err
+	}
+	select {
+	case ack := <-future.Ok():
+		return ack.Sequence, nil
+	case err := <-future.Err():
+		return 0, err
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+}

@@ -1,0 +1,107 @@
+// Package stream knows the names, subjects and settings of every stream, bucket and consumer, and brings them about.
+//
+// Nothing else in Mandrill spells a subject. A stream that is absent is created; one that is present is checked, and
+// a setting that would break the promise is an error which names the setting, while anything else stays as it was set.
+package stream
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
+)
+
+// The streams.
+const (
+	Work    = "MANDRILL"
+	Journal = "MANDRILL_JOURNAL"
+	Dead    = "MANDRILL_DEAD"
+)
+
+// VersionHeader carries restart.WireVersion.
+const VersionHeader = "Mandrill-Version"
+
+const (
+	workPrefix    = "mandrill.restart."
+	journalPrefix = "mandrill.journal."
+	deadPrefix    = "mandrill.dead."
+	outcomePrefix = "mandrill.outcome."
+)
+
+// ConsumerName returns the name of a group's one durable consumer.
+func ConsumerName(group restart.Group) string { return "mandrill-" + string(group) }
+
+// WorkSubject returns where requests for a host are published: one at a time is taken.
+func WorkSubject(group restart.Group, host restart.Host) string {
+	return workPrefix + string(group) + "." + string(host)
+}
+
+// WorkFilter returns what a group's consumer takes.
+func WorkFilter(group restart.Group) string { return workPrefix + string(group) + ".>" }
+
+// ParseWorkSubject returns the group and the host that a work subject names.
+func ParseWorkSubject(subject string) (restart.Group, restart.Host, error) {
+	rest, ok := strings.CutPrefix(subject, workPrefix)
+	if !ok {
+		return "", "", fmt.Errorf("%q is not a work subject", subject)
+	}
+	g, h, ok := strings.Cut(rest, ".")
+	if !ok {
+		return "", "", fmt.Errorf("%q names no host", subject)
+	}
+	group, err := restart.ParseGroup(g)
+	if err != nil {
+		return "", "", fmt.Errorf("subject %q: %w", subject, err)
+	}
+	host, err := restart.ParseHost(h)
+	if err != nil {
+		return "", "", fmt.Errorf("subject %q: %w", subject, err)
+	}
+	if string(host) != h {
+		return "", "", fmt.Errorf("subject %q: host is not in lower case", subject)
+	}
+	return group, host, nil
+}
+
+// JournalSubject returns where a request's events are appended.
+func JournalSubject(group restart.Group, id uuid.UUID, host restart.Host) string {
+	return journalPrefix + string(group) + "." + id.String() + "." + string(host)
+}
+
+// JournalByID returns the filter for all events under an id, whatever group and host they name.
+func JournalByID(id uuid.UUID) string { return journalPrefix + "*." + id.String() + ".>" }
+
+// ParseJournalSubject returns what a journal subject names.
+func ParseJournalSubject(subject string) (group restart.Group, id uuid.UUID, host restart.Host, err error) {
+	rest, ok := strings.CutPrefix(subject, journalPrefix)
+	tokens := strings.SplitN(rest, ".", 3)
+	if !ok || len(tokens) != 3 {
+		return "", uuid.Nil, "", fmt.Errorf("%q is not a journal subject", subject)
+	}
+	id, err = uuid.Parse(tokens[1])
+	if err != nil {
+		return "", uuid.Nil, "", fmt.Errorf("journal subject %q: %w", subject, err)
+	}
+	return restart.Group(tokens[0]), id, restart.Host(tokens[2]), nil
+}
+
+// DeadSubject returns where the dead letter of one work message goes, by the message's own subject, which a foreign
+// publisher may have chosen badly.
+func DeadSubject(workSubject string, workSequence uint64) string {
+	return fmt.Sprintf("%s%s.%d", deadPrefix, strings.TrimPrefix(workSubject, workPrefix), workSequence)
+}
+
+// OutcomeSubject returns where a host's outcomes are told, on plain NATS, to those who wait and watch.
+func OutcomeSubject(group restart.Group, host restart.Host) string {
+	return outcomePrefix + string(group) + "." + string(host)
+}
+
+// FallbackID returns the id of a work message that brought no usable one: derived from the stream's creation and the
+// message's sequence, so that every delivery of it has the same.
+func FallbackID(streamCreatedUnixNano int64, workSequence uint64) uuid.UUID {
+	return uuid.NewSHA1(fallbackSpace, fmt.Appendf(nil, "%s/%d/%d", Work, streamCreatedUnixNano, workSequence))
+}
+
+var fallbackSpace = uuid.MustParse("5a7b0c3e-6d52-5f0e-9d0a-6d616e647269")
