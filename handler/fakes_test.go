@@ -1,0 +1,316 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"github.com/mayhem-mandrill/mandrill/internal/journal/journaltest"
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
+	"github.com/mayhem-mandrill/mandrill/internal/store/storetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const ackWait = 30 * time.Second
+
+// fakeDelivery is a delivery that records how it was settled and can be told to fail.
+type fakeDelivery struct {
+	request    Request
+	data       []byte // instead of the request's own encoding
+	deliveries int
+	ackWait    time.Duration
+	intake     context.Context
+	stored     time.Time
+	sequence   uint64
+	onExtend   func(ctx context.Context) error // nil: confirmed at once
+	settleErr  error
+
+	mu          sync.Mutex
+	extended    []time.Time
+	settlements []string
+	settledAt   time.Time
+	delay       time.Duration // of the last nak
+}
+
+func newDelivery(r Request) *fakeDelivery {
+	return &fakeDelivery{
+		request: r, deliveries: 1, ackWait: ackWait, intake: context.Background(), stored: time.Now(), sequence: 7,
+	}
+}
+
+// again is the next delivery of the same message.
+func (d *fakeDelivery) again() *fakeDelivery {
+	next := newDelivery(d.request)
+	next.data, next.stored, next.deliveries, next.ackWait = d.data, d.stored, d.deliveries+1, d.ackWait
+	return next
+}
+
+func (d *fakeDelivery) Data() []byte {
+	if d.data != nil {
+		return d.data
+	}
+	data, err := d.request.Encode()
+	if err != nil {
+		panic(err)
+	}
+	return data
+}
+
+func (d *fakeDelivery) Envelope() (Envelope, error) {
+	return Envelope{
+		Group: d.request.Group, Host: d.request.Host, Stored: d.stored,
+		FallbackID: uuid.NewSHA1(uuid.NameSpaceOID, fmt.Append(nil, d.sequence, d.request.Host)),
+	}, nil
+}
+
+func (d *fakeDelivery) Subject() string {
+	return "mandrill.restart." + string(d.request.Group) + "." + string(d.request.Host)
+}
+func (d *fakeDelivery) Sequence() uint64        { return d.sequence }
+func (d *fakeDelivery) Deliveries() int         { return d.deliveries }
+func (d *fakeDelivery) AckWait() time.Duration  { return d.ackWait }
+func (d *fakeDelivery) Intake() context.Context { return d.intake }
+
+func (d *fakeDelivery) Extend(ctx context.Context) error {
+	d.mu.Lock()
+	d.extended = append(d.extended, time.Now())
+	d.mu.Unlock()
+	if d.onExtend == nil {
+		return nil
+	}
+	return d.onExtend(ctx)
+}
+
+func (d *fakeDelivery) Ack(context.Context) error { return d.settle("ack", 0) }
+func (d *fakeDelivery) Nak(_ context.Context, delay time.Duration) error {
+	return d.settle("nak", delay)
+}
+func (d *fakeDelivery) Term(_ context.Context, reason string) error {
+	return d.settle("term "+reason, 0)
+}
+
+func (d *fakeDelivery) settle(how string, delay time.Duration) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.settlements = append(d.settlements, how)
+	d.settledAt, d.delay = time.Now(), delay
+	return d.settleErr
+}
+
+// settled returns how the delivery was settled; "left" if it was not; an error text if more than once.
+func (d *fakeDelivery) settled() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch len(d.settlements) {
+	case 0:
+		return "left"
+	case 1:
+		return d.settlements[0]
+	default:
+		return fmt.Sprintf("settled more than once: %q", d.settlements)
+	}
+}
+
+func (d *fakeDelivery) extensions() []time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return append([]time.Time(nil), d.extended...)
+}
+
+// fakeHost is a driver of one host, which compares at effect unless told otherwise.
+type fakeHost struct {
+	down       time.Duration // how long a boot takes
+	unready    time.Duration // for how long it is not ready then; negative: for ever
+	traits     restart.Traits
+	onProbe    func(ctx context.Context) error // an error is what the caller gets
+	onRestart  func(ctx context.Context, n int) error
+	takeEffect bool // whether a restart for which onRestart returns an error happens all the same
+
+	mu        sync.Mutex
+	epoch     int
+	boots     int
+	calls     int
+	probes    int
+	downUntil time.Time
+	readyAt   time.Time
+	asked     []restart.Epoch
+}
+
+func newHost() *fakeHost {
+	return &fakeHost{traits: restart.Traits{Compare: restart.CompareAtEffect}, epoch: 1}
+}
+
+func (h *fakeHost) Traits() restart.Traits { return h.traits }
+
+func (h *fakeHost) Probe(ctx context.Context, _ restart.Host) (restart.State, error) {
+	h.mu.Lock()
+	h.probes++
+	h.mu.Unlock()
+	if h.onProbe != nil {
+		if err := h.onProbe(ctx); err != nil {
+			return restart.State{}, err
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	if now.Before(h.downUntil) {
+		return restart.State{}, errors.New("host is down")
+	}
+	ready := h.boots == 0 || h.unready >= 0 && !now.Before(h.readyAt)
+	return restart.State{Epoch: restart.Epoch(strconv.Itoa(h.epoch)), Since: h.downUntil, Ready: ready}, nil
+}
+
+func (h *fakeHost) Restart(ctx context.Context, _ restart.Host, from restart.Epoch, _ time.Duration) error {
+	h.mu.Lock()
+	h.calls++
+	n := h.calls
+	h.asked = append(h.asked, from)
+	h.mu.Unlock()
+	var err error
+	if h.onRestart != nil {
+		err = h.onRestart(ctx, n)
+		if err != nil && !h.takeEffect {
+			return err
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if strconv.Itoa(h.epoch) != string(from) {
+		return restart.ErrChanged
+	}
+	h.boot()
+	return err
+}
+
+// boot begins another boot; mu is held.
+func (h *fakeHost) boot() {
+	h.boots++
+	h.epoch++
+	h.downUntil = time.Now().Add(h.down)
+	h.readyAt = h.downUntil.Add(max(0, h.unready))
+}
+
+// reboot is somebody else's hand.
+func (h *fakeHost) reboot() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.boot()
+	h.boots--
+}
+
+// letters records what was buried.
+type letters struct {
+	mu     sync.Mutex
+	buried []Letter
+	err    error
+}
+
+func (l *letters) Bury(_ context.Context, letter Letter) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil {
+		l.buried = append(l.buried, letter)
+	}
+	return l.err
+}
+
+// world is a worker with all that it stands on.
+type world struct {
+	t       *testing.T
+	host    *fakeHost
+	journal *journaltest.Memory
+	store   *storetest.Memory
+	letters *letters
+	cfg     RestarterConfig
+	handler *Handler
+	reports []Report
+	told    []Outcome
+}
+
+func newWorld(t *testing.T, change func(*world)) *world {
+	t.Helper()
+	w := &world{
+		t: t, host: newHost(), journal: &journaltest.Memory{}, store: &storetest.Memory{}, letters: &letters{},
+	}
+	w.cfg = restarterConfig()
+	w.cfg.Driver, w.cfg.Journal, w.cfg.Store = w.host, w.journal, w.store
+	w.cfg.Tell = func(o Outcome) { w.told = append(w.told, o) }
+	if change != nil {
+		change(w)
+	}
+	work, err := NewRestarter(w.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.handler, err = New(Config{
+		Work: work, DeadLetters: w.letters, MaxLease: time.Hour, Retry: w.cfg.Retry,
+		Settled: func(r Report) { w.reports = append(w.reports, r) },
+		Logger:  zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func restarterConfig() RestarterConfig {
+	return RestarterConfig{
+		Worker: "worker-1", DriverSlots: 10,
+		ProbeTimeout: 10 * time.Second, ProbeInterval: time.Second, RestartTimeout: 2 * time.Minute,
+		VerifyTimeout: 10 * time.Minute, StoreTimeout: 30 * time.Second,
+		Retry: Backoff{Base: time.Second, Cap: 5 * time.Minute}, MaxAttempts: 3, MaxDeliveries: 50,
+	}
+}
+
+func newRequest(t *testing.T) Request {
+	t.Helper()
+	r := Request{Instance: "cattle-a1b2"}
+	if err := r.Complete("example.net", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// outcome returns the outcome on record, or "none".
+func (w *world) outcome(r Request) string {
+	o, err := w.store.Outcome(context.Background(), r.ID)
+	if err != nil {
+		return "none"
+	}
+	return fmt.Sprintf("%s %s", o.Kind, o.Reason)
+}
+
+// saved returns how many requests are on record.
+func (w *world) saved() (n int) {
+	for _, err := range w.store.Requests(context.Background(), storeFilter) {
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		n++
+	}
+	return n
+}
+
+// expect checks how one delivery ended, and what is on record.
+func (w *world) expect(d *fakeDelivery, settled, outcome string, boots int) {
+	w.t.Helper()
+	if got := d.settled(); got != settled {
+		w.t.Errorf("delivery %d: got %q, want %q", d.deliveries, got, settled)
+	}
+	if got := w.outcome(d.request); got != outcome {
+		w.t.Errorf("delivery %d: got outcome %q, want %q", d.deliveries, got, outcome)
+	}
+	if w.host.boots != boots {
+		w.t.Errorf("delivery %d: got %d boots, want %d", d.deliveries, w.host.boots, boots)
+	}
+}

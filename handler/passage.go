@@ -1,0 +1,310 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mayhem-mandrill/mandrill/internal/journal"
+	"github.com/mayhem-mandrill/mandrill/internal/policy"
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
+)
+
+// A passage is one delivery's way to its request's outcome. It goes by what stands last in the journal:
+//
+//	nothing       gates, probe, fence, trigger, verify
+//	failed        the same, from the epoch for life, as the next attempt
+//	restarting    take over, verify; once the trigger can no longer take effect, repeat it or give up
+//	a terminal    complete it
+//
+// Its fields belong to the goroutine that walks it.
+type passage struct {
+	*Restarter
+	job  *Job
+	key  journal.Key
+	last journal.Event // what stands in the journal, as far as this delivery knows
+
+	// harmless is whether every trigger before the last was positively refused, so that only the last can have
+	// changed the host.
+	harmless    bool
+	triggeredAt time.Time
+	verifiedAt  time.Time
+	to          restart.Epoch
+}
+
+// lookBack reads what earlier deliveries have left. It returns the outcome if one is on record.
+func (p *passage) lookBack(ctx context.Context, rec *record) (Outcome, error) {
+	if err := p.read(ctx); err != nil {
+		if errors.Is(err, journal.ErrIDReused) {
+			return Outcome{}, nil // the fence will say so again
+		}
+		return Outcome{}, err
+	}
+	if p.last.IsZero() {
+		return Outcome{}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	standing, err := rec.standing(ctx)
+	if err != nil {
+		// The journal alone is enough to go on safely.
+		p.job.Log.Warn().Err(err).Msg("cannot look for an outcome, going by the journal")
+		return Outcome{}, nil
+	}
+	return standing, nil
+}
+
+func (p *passage) read(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	p.last, err = p.cfg.Journal.Last(ctx, p.key)
+	return err
+}
+
+// restart goes the way to the outcome. An error says that there is none yet; verdict knows what it means.
+func (p *passage) restart(ctx context.Context) (Outcome, error) {
+	for {
+		var o Outcome
+		var err error
+		idle := p.last.IsZero() || p.last.Kind == journal.Failed
+		switch {
+		case idle:
+			o, err = p.attempt(ctx)
+		case p.last.Kind == journal.Restarting:
+			return p.takeOver(ctx)
+		default:
+			return p.complete(), nil
+		}
+		if !errors.Is(err, journal.ErrConflict) || p.last.Kind == journal.Restarting {
+			return o, err
+		}
+		// The fence was refused: somebody was here before. Nothing of ours is open, so read, and go on by the table.
+		err = p.read(ctx)
+		if errors.Is(err, journal.ErrIDReused) {
+			o := p.outcome(restart.Dead, restart.ReasonIDReused, err.Error())
+			envelope, _ := p.job.Envelope() // the outcome of the id is the other request's
+			o.ID = envelope.FallbackID
+			return o, nil
+		}
+		if err != nil {
+			return Outcome{}, err
+		}
+		p.job.Log.Debug().Str("event", string(p.last.Kind)).Msg("fence refused, going by the journal")
+	}
+}
+
+// complete makes the outcome of the terminal event that stands.
+func (p *passage) complete() Outcome {
+	o := p.outcome(restart.Kind(p.last.Kind), p.last.Reason, p.last.Detail)
+	o.At, o.Receipt.Worker, o.Receipt.To = p.last.At, p.last.Worker, p.last.To
+	return o
+}
+
+// attempt goes from the gates to a trigger and its verification, while no trigger is open.
+func (p *passage) attempt(ctx context.Context) (Outcome, error) {
+	intake, cancel := p.intake(ctx)
+	defer cancel(nil)
+
+	if refusal := p.gate(); refusal != nil {
+		return p.end(ctx, *refusal)
+	}
+	if err := p.slots.Acquire(intake, 1); err != nil {
+		return Outcome{}, context.Cause(intake)
+	}
+	slot := slot{p.slots}
+	defer slot.release()
+	state, err := p.probe(intake)
+	switch {
+	case intake.Err() != nil:
+		return Outcome{}, context.Cause(intake)
+	case err != nil:
+		return Outcome{}, p.later(fmt.Errorf("cannot probe host: %w", err))
+	}
+	from := state.Epoch
+	if p.last.Kind == journal.Failed {
+		if from != p.last.From {
+			slot.release()
+			p.job.Log.Info().Msg("host was restarted elsewhere")
+			return p.verify(ctx, time.Now(), true)
+		}
+		from = p.last.From
+	}
+	// Time has passed since the gates were asked.
+	if refusal, err := p.lastGate(state); err != nil {
+		return Outcome{}, p.later(err)
+	} else if refusal != nil {
+		return p.end(ctx, *refusal)
+	}
+	p.harmless = true
+	return p.trigger(ctx, intake, &slot, from)
+}
+
+// trigger appends the fence and gives the trigger, in the slot, and verifies it. Until the fence is appended, the
+// message can be handed back.
+func (p *passage) trigger(ctx, intake context.Context, slot *slot, from restart.Epoch) (Outcome, error) {
+	if err := p.job.Lease.Confirm(intake); err != nil {
+		return Outcome{}, err
+	}
+	err := p.append(intake, journal.Event{
+		Kind: journal.Restarting, From: from, Attempt: p.last.Attempt + 1, Settled: true,
+	})
+	if err != nil {
+		return Outcome{}, err
+	}
+	within := p.job.Lease.Left()
+	if within == 0 {
+		return Outcome{}, ErrLeaseLost
+	}
+	p.triggeredAt = time.Now().UTC()
+	err = p.callRestart(ctx, from, within)
+	returned := time.Now()
+	slot.release()
+	log := p.job.Log.With().Int("attempt", p.last.Attempt).Str("from", string(from)).Logger()
+	switch {
+	case err == nil:
+		log.Debug().Msg("triggered")
+	case errors.Is(err, restart.ErrChanged):
+		log.Info().Msg("not triggered, another boot is running")
+		return p.verify(ctx, returned, p.harmless)
+	case errors.Is(err, restart.ErrRefused):
+		return p.refused(ctx, err)
+	case errors.Is(err, restart.ErrPermanent):
+		return p.end(ctx, policy.Refusal{Kind: restart.Dead, Reason: restart.ReasonPermanent, Detail: err.Error()})
+	default:
+		log.Warn().Err(err).Msg("no word whether the restart was taken, watching the host")
+	}
+	return p.verify(ctx, returned, false)
+}
+
+// refused records that the last trigger was refused, and ends the request if that was its last attempt.
+func (p *passage) refused(ctx context.Context, err error) (Outcome, error) {
+	if p.last.Attempt >= p.cfg.MaxAttempts {
+		return p.end(ctx, p.exhausted(err.Error()))
+	}
+	appendErr := p.append(ctx, journal.Event{
+		Kind: journal.Failed, From: p.last.From, Attempt: p.last.Attempt, Detail: err.Error(),
+	})
+	if appendErr != nil {
+		return Outcome{}, appendErr
+	}
+	return Outcome{}, &laterError{p.cfg.Retry.Delay(p.last.Attempt), err}
+}
+
+// takeOver makes the open trigger ours to watch. From now on the one who gave it can append nothing.
+func (p *passage) takeOver(ctx context.Context) (Outcome, error) {
+	if p.job.Intake().Err() != nil {
+		return Outcome{}, errHandBack
+	}
+	err := p.append(ctx, journal.Event{
+		Kind: journal.Restarting, Takeover: true, From: p.last.From, Attempt: p.last.Attempt,
+	})
+	if err != nil {
+		return Outcome{}, err
+	}
+	p.job.Log.Info().Int("attempt", p.last.Attempt).Str("from", string(p.last.From)).Msg("took over")
+	return p.verify(ctx, time.Now(), false)
+}
+
+// repeat gives the trigger once more from the epoch for life, or gives up, now that no earlier one can take effect.
+func (p *passage) repeat(ctx context.Context) (Outcome, error) {
+	if p.last.Attempt >= p.cfg.MaxAttempts {
+		return p.end(ctx, p.exhausted("no trigger took effect"))
+	}
+	if refusal := p.gate(); refusal != nil {
+		return p.end(ctx, *refusal)
+	}
+	intake, cancel := p.intake(ctx)
+	defer cancel(nil)
+	if err := p.slots.Acquire(intake, 1); err != nil {
+		return Outcome{}, context.Cause(intake)
+	}
+	slot := slot{p.slots}
+	defer slot.release()
+	p.harmless = false
+	return p.trigger(ctx, intake, &slot, p.last.From)
+}
+
+// gate asks what can be asked of the request alone.
+func (p *passage) gate() *policy.Refusal {
+	envelope, _ := p.job.Envelope() // it was read before
+	switch {
+	case p.last.IsZero() && !p.cfg.Journal.Covers(envelope.Stored):
+		return &policy.Refusal{
+			Kind: restart.Dead, Reason: restart.ReasonJournalHorizon,
+			Detail: "the message is older than what the journal can vouch for",
+		}
+	case p.job.Deliveries() > p.cfg.MaxDeliveries:
+		return &policy.Refusal{
+			Kind: restart.Dead, Reason: restart.ReasonPoison,
+			Detail: fmt.Sprintf("delivered %d times", p.job.Deliveries()),
+		}
+	}
+	return policy.NotAfter(p.job.Request, time.Now())
+}
+
+// lastGate asks, right before a trigger, what can change.
+func (p *passage) lastGate(state restart.State) (*policy.Refusal, error) {
+	now := time.Now()
+	if refusal := policy.NotAfter(p.job.Request, now); refusal != nil {
+		return refusal, nil
+	}
+	return policy.MinUptime(p.job.Request, state, now)
+}
+
+func (p *passage) exhausted(detail string) policy.Refusal {
+	return policy.Refusal{
+		Kind: restart.Dead, Reason: restart.ReasonAttempts,
+		Detail: fmt.Sprintf("%d attempts used up: %s", p.last.Attempt, detail),
+	}
+}
+
+// end appends the terminal event and returns its outcome. Its caller knows that no trigger can take effect any more.
+func (p *passage) end(ctx context.Context, why policy.Refusal) (Outcome, error) {
+	return p.endWith(ctx, why, true)
+}
+
+func (p *passage) endWith(ctx context.Context, why policy.Refusal, settled bool) (Outcome, error) {
+	err := p.append(ctx, journal.Event{
+		Kind: journal.Kind(why.Kind), From: p.last.From, Attempt: p.last.Attempt, Settled: settled,
+		Reason: why.Reason, Detail: why.Detail, To: p.to,
+	})
+	if err != nil {
+		return Outcome{}, err
+	}
+	return p.complete(), nil
+}
+
+func (p *passage) append(ctx context.Context, next journal.Event) error {
+	next.Worker, next.At = p.cfg.Worker, time.Now().UTC()
+	appended, err := p.cfg.Journal.Append(ctx, p.key, p.last, next)
+	if err != nil {
+		return fmt.Errorf("cannot append %s to journal: %w", next.Kind, err)
+	}
+	p.last = appended
+	return nil
+}
+
+// later returns the error that has the message tried again, after what says nothing of the host.
+func (p *passage) later(err error) error {
+	return &laterError{p.cfg.Retry.Delay(p.job.Deliveries()), err}
+}
+
+// intake returns a context that ends with ctx, or with cause errHandBack when nothing new may be begun.
+func (p *passage) intake(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	intake, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(p.job.Intake(), func() { cancel(errHandBack) })
+	return intake, func(cause error) { stop(); cancel(cause) }
+}
+
+// outcome makes the outcome of this delivery's request.
+func (p *passage) outcome(kind restart.Kind, reason restart.Reason, detail string) Outcome {
+	r := p.job.Request
+	return Outcome{
+		ID: r.ID, Host: r.Host, Group: r.Group, Kind: kind, Reason: reason, Detail: detail, At: time.Now().UTC(),
+		Receipt: restart.Receipt{
+			RequestedBy: r.RequestedBy, Worker: p.cfg.Worker, Attempt: p.last.Attempt, From: p.last.From,
+			To: p.to, TriggeredAt: p.triggeredAt, VerifiedAt: p.verifiedAt,
+		},
+	}
+}

@@ -1,0 +1,201 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/mayhem-mandrill/mandrill/internal/journal"
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
+)
+
+// A Journal records what a request has triggered, by compare-and-set. *journal.Journal says what its methods promise.
+type Journal interface {
+	Covers(stored time.Time) bool
+	Last(ctx context.Context, key journal.Key) (journal.Event, error)
+	Append(ctx context.Context, key journal.Key, last, next journal.Event) (journal.Event, error)
+}
+
+// A Store remembers requests and outcomes. store.Store says what its methods promise.
+type Store interface {
+	Save(ctx context.Context, r Request) error
+	Finish(ctx context.Context, o Outcome) (Outcome, error)
+	Outcome(ctx context.Context, id uuid.UUID) (Outcome, error)
+}
+
+// RestarterConfig says how hosts are restarted. All durations and counts must be positive unless said otherwise.
+type RestarterConfig struct {
+	Driver  restart.Driver
+	Journal Journal
+	Store   Store
+	// Tell announces an outcome to those who wait and watch. It must not block. Nil announces nothing.
+	Tell   func(Outcome)
+	Worker string // this worker's name, for events and receipts
+
+	DriverSlots    int           // calls of the driver at once
+	ProbeTimeout   time.Duration // one probe
+	ProbeInterval  time.Duration // the longest pause between two probes of a host that is waited for
+	RestartTimeout time.Duration // one call of Restart
+	VerifyTimeout  time.Duration // from a trigger, or its takeover, to a verified host
+	StableFor      time.Duration // how long a host must stay ready; may be 0
+	StoreTimeout   time.Duration // one try of a write to the store
+
+	Retry         Backoff // between attempts, and after what could not be done
+	MaxAttempts   int     // triggers of one request
+	MaxDeliveries int     // deliveries after which nothing is triggered any more
+}
+
+func (c RestarterConfig) validate() error {
+	switch {
+	case c.Driver == nil:
+		return errors.New("Driver is missing")
+	case c.Journal == nil:
+		return errors.New("Journal is missing")
+	case c.Store == nil:
+		return errors.New("Store is missing")
+	case c.Worker == "":
+		return errors.New("Worker is missing")
+	case c.StableFor < 0:
+		return errors.New("StableFor is negative")
+	}
+	for _, n := range []struct {
+		name  string
+		value int64
+	}{
+		{"DriverSlots", int64(c.DriverSlots)},
+		{"ProbeTimeout", int64(c.ProbeTimeout)},
+		{"ProbeInterval", int64(c.ProbeInterval)},
+		{"RestartTimeout", int64(c.RestartTimeout)},
+		{"VerifyTimeout", int64(c.VerifyTimeout)},
+		{"StoreTimeout", int64(c.StoreTimeout)},
+		{"MaxAttempts", int64(c.MaxAttempts)},
+		{"MaxDeliveries", int64(c.MaxDeliveries)},
+	} {
+		if n.value <= 0 {
+			return fmt.Errorf("%s is not positive", n.name)
+		}
+	}
+	if err := c.Retry.validate(); err != nil {
+		return fmt.Errorf("Retry: %w", err)
+	}
+	return nil
+}
+
+// A Restarter is the Work of saving requests and restarting their hosts.
+type Restarter struct {
+	cfg   RestarterConfig
+	slots *semaphore.Weighted
+}
+
+var _ Work = (*Restarter)(nil)
+
+// NewRestarter returns a restarter.
+func NewRestarter(cfg RestarterConfig) (*Restarter, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("restarter: %w", err)
+	}
+	return &Restarter{cfg: cfg, slots: semaphore.NewWeighted(int64(cfg.DriverSlots))}, nil
+}
+
+// Do looks back where there may be a past, saves the request and restarts its host side by side, and finishes with the
+// one outcome.
+func (r *Restarter) Do(ctx context.Context, job *Job) Verdict {
+	rec := record{r.cfg.Store, r.cfg.StoreTimeout, job}
+	way := &passage{Restarter: r, job: job, key: journal.KeyOf(job.Request)}
+	if job.Deliveries() > 1 {
+		standing, err := way.lookBack(ctx, &rec)
+		if err != nil {
+			return r.verdict(ctx, job, err)
+		}
+		if standing.Kind != "" {
+			return r.tell(standing)
+		}
+	}
+
+	saving, stopSaving := context.WithCancelCause(ctx)
+	defer stopSaving(nil)
+	saved := make(chan error, 1)
+	go func() { saved <- rec.save(saving) }()
+	outcome, err := contain(func() (Outcome, error) { return way.restart(ctx) })
+	if errors.Is(err, errHandBack) {
+		stopSaving(errHandBack)
+	}
+	saveErr := <-saved
+
+	if err != nil || saveErr != nil {
+		verdict := r.verdict(ctx, job, errors.Join(err, saveErr))
+		verdict.Saved = saveErr == nil
+		return verdict
+	}
+	standing, err := rec.finish(ctx, outcome)
+	if err != nil {
+		verdict := r.verdict(ctx, job, err)
+		verdict.Saved = true
+		return verdict
+	}
+	return r.tell(standing)
+}
+
+// Reject implements Work. What cannot be read has no request to save, and never had a trigger.
+func (r *Restarter) Reject(ctx context.Context, job *Job, reason error) Verdict {
+	rec := record{r.cfg.Store, r.cfg.StoreTimeout, job}
+	way := &passage{Restarter: r, job: job}
+	standing, err := rec.finish(ctx, way.outcome(restart.Dead, restart.ReasonMalformed, reason.Error()))
+	if err != nil {
+		return r.verdict(ctx, job, err)
+	}
+	return r.tell(standing)
+}
+
+// tell announces the outcome that stands, and turns it into the verdict.
+func (r *Restarter) tell(o Outcome) Verdict {
+	finished := time.Now()
+	if r.cfg.Tell != nil {
+		r.cfg.Tell(o)
+	}
+	verdict := Done()
+	if o.Kind == restart.Dead {
+		verdict = Bury(o)
+	}
+	verdict.Outcome, verdict.Finished, verdict.Saved = o, finished, o.Reason != restart.ReasonMalformed
+	return verdict
+}
+
+// verdict says what becomes of a message without an outcome.
+func (r *Restarter) verdict(ctx context.Context, job *Job, err error) Verdict {
+	var later *laterError
+	switch {
+	case errors.Is(context.Cause(ctx), ErrLeaseLost), errors.Is(err, ErrLeaseLost):
+		return Leave(errors.Join(ErrLeaseLost, err))
+	case errors.Is(err, journal.ErrConflict):
+		return Leave(err)
+	case errors.Is(err, errHandBack):
+		v := Retry(0, err)
+		v.HandedBack = true
+		return v
+	case errors.As(err, &later):
+		return Retry(later.delay, err)
+	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), ErrMaxLease):
+		v := Retry(stopDelay, errors.Join(context.Cause(ctx), err))
+		v.Unknown = true
+		return v
+	default:
+		return Retry(r.cfg.Retry.Delay(job.Deliveries()), err)
+	}
+}
+
+// errHandBack ends the way of a message that was not triggered, when the worker stops.
+var errHandBack = errors.New("handed back, the worker is stopping")
+
+// A laterError ends the way of a message that may be tried again after a delay.
+type laterError struct {
+	delay time.Duration
+	err   error
+}
+
+func (e *laterError) Error() string { return e.err.Error() }
+func (e *laterError) Unwrap() error { return e.err }
