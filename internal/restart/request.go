@@ -1,8 +1,11 @@
 package restart
 
 import (
+	"encoding"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -106,6 +109,10 @@ func (r *Request) Validate() error {
 	switch lifetime := r.NotAfter.Sub(r.RequestedAt); {
 	case r.RequestedAt.IsZero():
 		return &FieldError{"requested_at", "is missing"}
+	case r.RequestedAt.UTC().Year() < 1:
+		return &FieldError{"requested_at", "is before the year 1"} // RFC 3339 has no such years
+	case r.NotAfter.UTC().Year() > 9999:
+		return &FieldError{"not_after", "is after the year 9999"}
 	case lifetime < 0:
 		return &FieldError{"not_after", "is before requested_at"}
 	case lifetime > MaxLifetime:
@@ -131,32 +138,21 @@ type Envelope struct {
 
 // Decode reads a request from the wire. The subject is the truth: a payload whose group or host differs from the
 // envelope's is refused, so that permission to publish for one group is just that. Unknown fields are ignored and
-// kept in Raw, which shares data. The error says which field is wrong, and is for people.
+// kept in Raw, which shares data. The error says which field is wrong, and is for people: it quotes no more than the
+// beginning of what came.
 func Decode(env Envelope, data []byte) (Request, error) {
 	if env.Version != "" && env.Version != WireVersion {
-		return Request{}, fmt.Errorf("wire version %q is unknown; this worker reads version %s", env.Version, WireVersion)
+		return Request{}, fmt.Errorf("wire version %.80q is unknown; this worker reads version %s", env.Version, WireVersion)
 	}
-	// The id is read apart, because an unusable one is replaced, while anything else unusable is refused.
-	var wire struct {
-		Request
-		ID any `json:"id"`
-	}
-	if err := json.Unmarshal(data, &wire); err != nil {
-		return Request{}, fmt.Errorf("not a request: %w", err)
-	}
-	r := wire.Request
-	r.Raw = data
-	r.ID = env.FallbackID
-	if text, ok := wire.ID.(string); ok {
-		if id, err := uuid.Parse(text); err == nil && id != uuid.Nil {
-			r.ID = id
-		}
+	r, err := parse(data, env.FallbackID)
+	if err != nil {
+		return Request{}, err
 	}
 	switch {
 	case r.Group != "" && r.Group != env.Group:
-		return Request{}, &FieldError{"group", fmt.Sprintf("is %q in the payload and %q in the subject", r.Group, env.Group)}
+		return Request{}, &FieldError{"group", fmt.Sprintf("is %.80q in the payload and %q in the subject", r.Group, env.Group)}
 	case r.Host != "" && r.Host != env.Host:
-		return Request{}, &FieldError{"host", fmt.Sprintf("is %q in the payload and %q in the subject", r.Host, env.Host)}
+		return Request{}, &FieldError{"host", fmt.Sprintf("is %.80q in the payload and %q in the subject", r.Host, env.Host)}
 	}
 	r.Group, r.Host = env.Group, env.Host
 	r.fillTimes(env.Stored)
@@ -164,4 +160,64 @@ func Decode(env Envelope, data []byte) (Request, error) {
 		return Request{}, err
 	}
 	return r, nil
+}
+
+func parse(data []byte, fallbackID uuid.UUID) (Request, error) {
+	// The id is read apart, because an unusable one is replaced, while anything else unusable is refused; so are times
+	// and durations, whose errors do not name the field.
+	type payload struct {
+		Request
+		ID          json.RawMessage `json:"id"`
+		RequestedAt *string         `json:"requested_at"`
+		NotAfter    *string         `json:"not_after"`
+		MinUptime   *string         `json:"min_uptime"`
+	}
+	wire := &payload{}
+	if err := json.Unmarshal(data, &wire); err != nil {
+		return Request{}, notARequest(err)
+	}
+	if wire == nil {
+		return Request{}, errors.New("not a request: null")
+	}
+	r := wire.Request
+	r.Raw = data
+	r.ID = usableID(wire.ID, fallbackID)
+	for _, field := range []struct {
+		name string
+		text *string
+		into encoding.TextUnmarshaler
+	}{
+		{"requested_at", wire.RequestedAt, &r.RequestedAt},
+		{"not_after", wire.NotAfter, &r.NotAfter},
+		{"min_uptime", wire.MinUptime, &r.MinUptime},
+	} {
+		if field.text == nil {
+			continue
+		}
+		if err := field.into.UnmarshalText([]byte(*field.text)); err != nil {
+			return Request{}, &FieldError{field.name, fmt.Sprintf("%.200v", err)}
+		}
+	}
+	return r, nil
+}
+
+func usableID(wire json.RawMessage, fallback uuid.UUID) uuid.UUID {
+	var text string
+	if json.Unmarshal(wire, &text) != nil {
+		return fallback
+	}
+	id, err := uuid.Parse(text)
+	if err != nil || id == uuid.Nil {
+		return fallback
+	}
+	return id
+}
+
+func notARequest(err error) error {
+	var mismatch *json.UnmarshalTypeError
+	if errors.As(err, &mismatch) && mismatch.Field != "" {
+		path := strings.Split(mismatch.Field, ".")
+		return &FieldError{path[len(path)-1], fmt.Sprintf("is a JSON %.40s, not a string", mismatch.Value)}
+	}
+	return fmt.Errorf("not a request: %.200v", err)
 }

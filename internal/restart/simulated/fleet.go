@@ -1,0 +1,229 @@
+package simulated
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
+)
+
+var (
+	errDown = errors.New("it is down")
+	errLost = errors.New("the answer was lost")
+)
+
+// A Fleet is all hosts that were ever named.
+type Fleet struct {
+	cfg   Config
+	born  time.Time
+	hosts sync.Map // restart.Host to *host
+}
+
+var _ restart.Driver = (*Fleet)(nil)
+
+// New returns a fleet, in which no host has been named yet. An error names the field that is wrong.
+func New(cfg Config) (*Fleet, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Fleet{cfg: cfg, born: time.Now()}, nil
+}
+
+// never is later than anything that happens.
+const never = time.Duration(math.MaxInt64)
+
+// A host is one simulated host. Its times count from the birth of the fleet, so that they are monotonic and small.
+type host struct {
+	hash uint64 // of its name
+	slow bool
+
+	mu     sync.Mutex    // guards what follows
+	boots  int           // since the fleet was made
+	since  time.Duration // when the running boot began
+	up     time.Duration // from when it answers
+	ready  time.Duration // from when it does its work
+	probes int
+	counts Counts
+	forced []Fate // of the next restart calls
+
+	// due is when the running boot ends, or never. One time stands for all requests that wait to take effect: all of them
+	// name the running boot, so the earliest ends it, and at that moment the compare of every other one fails.
+	due time.Duration
+}
+
+// Counts are restart calls as one host saw them.
+type Counts struct {
+	Calls   int // all of them
+	Changed int // named a boot that was not the running one
+	Refused int // were refused, for now or for good
+}
+
+// Traits promises a compare at the moment of effect. MaxDelay is left open because it is for drivers that cannot keep
+// to the time that a call allows; here no request takes effect later than that.
+func (f *Fleet) Traits() restart.Traits {
+	return restart.Traits{Compare: restart.CompareAtEffect}
+}
+
+// Probe implements [restart.Driver]. A host that is down cannot be probed.
+func (f *Fleet) Probe(ctx context.Context, name restart.Host) (restart.State, error) {
+	if ctx.Err() != nil {
+		return restart.State{}, fmt.Errorf("cannot probe host %q: %w", name, context.Cause(ctx))
+	}
+	h, now := f.look(name)
+	defer h.mu.Unlock()
+	h.probes++
+	if f.draw(h, drawProbe, h.probes).Float64() < f.cfg.ProbeFailureRate {
+		return restart.State{}, fmt.Errorf("cannot probe host %q: %w", name, errLost)
+	}
+	if now < h.up {
+		return restart.State{}, fmt.Errorf("cannot probe host %q: %w", name, errDown)
+	}
+	return restart.State{Epoch: h.epoch(), Since: f.born.Add(h.since), Ready: now >= h.ready}, nil
+}
+
+// Restart implements [restart.Driver]. A call that allows no time is refused.
+func (f *Fleet) Restart(ctx context.Context, name restart.Host, from restart.Epoch, within time.Duration) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("cannot restart host %q: %w", name, context.Cause(ctx))
+	}
+	answered, err := f.Deliver(name, from, within)
+	if !answered {
+		<-ctx.Done()
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot restart host %q: %w", name, err)
+	}
+	return nil
+}
+
+// Deliver is the part of Restart that happens at the host, once a call has arrived there: nothing that becomes of the
+// caller can stop it any more. It never blocks; without an answer the caller may wait for one as long as it likes.
+func (f *Fleet) Deliver(name restart.Host, from restart.Epoch, within time.Duration) (answered bool, err error) {
+	h, now := f.look(name)
+	defer h.mu.Unlock()
+	h.counts.Calls++
+	fate := f.nextFate(h)
+	if within <= 0 {
+		fate = Fate{Answer: Refused}
+	}
+	changed := from != h.epoch()
+	if !changed && fate.takesEffect(within) {
+		h.due = min(h.due, now+fate.Late)
+		f.catchUp(h, now)
+	}
+	switch fate.Answer {
+	case Refused, Permanent:
+		h.counts.Refused++
+	default:
+		if changed {
+			h.counts.Changed++
+		}
+	}
+	return fate.hear(changed)
+}
+
+// Reboot ends the running boot of a host by somebody else's hand.
+func (f *Fleet) Reboot(name restart.Host) {
+	h, now := f.look(name)
+	defer h.mu.Unlock()
+	f.boot(h, now)
+}
+
+// Force decides what becomes of the next restart calls of a host, one call each. Calls after that are drawn again.
+func (f *Fleet) Force(name restart.Host, fates ...Fate) {
+	h, _ := f.look(name)
+	defer h.mu.Unlock()
+	h.forced = append(h.forced, fates...)
+}
+
+// Boots returns how often all hosts have booted since the fleet was made, by whatever hand. It looks at every host.
+func (f *Fleet) Boots() int {
+	sum := 0
+	f.hosts.Range(func(_, found any) bool {
+		h := found.(*host)
+		f.lock(h)
+		defer h.mu.Unlock()
+		sum += h.boots
+		return true
+	})
+	return sum
+}
+
+// BootsOf returns how often a host has booted since the fleet was made, by whatever hand.
+func (f *Fleet) BootsOf(name restart.Host) int {
+	h, _ := f.look(name)
+	defer h.mu.Unlock()
+	return h.boots
+}
+
+// CountsOf returns the restart calls of a host.
+func (f *Fleet) CountsOf(name restart.Host) Counts {
+	h, _ := f.look(name)
+	defer h.mu.Unlock()
+	return h.counts
+}
+
+// look returns the host, locked, as it is now. The caller unlocks it.
+func (f *Fleet) look(name restart.Host) (*host, time.Duration) {
+	found, ok := f.hosts.Load(name)
+	if !ok {
+		found, _ = f.hosts.LoadOrStore(name, f.newHost(name))
+	}
+	h := found.(*host)
+	return h, f.lock(h)
+}
+
+// lock locks the host as it is now. The clock is read under the lock, because a host's time must not go backwards from
+// one caller to the next.
+func (f *Fleet) lock(h *host) time.Duration {
+	h.mu.Lock()
+	now := time.Since(f.born)
+	f.catchUp(h, now)
+	return now
+}
+
+func (f *Fleet) newHost(name restart.Host) *host {
+	sum := fnv.New64a()
+	sum.Write([]byte(name))
+	h := &host{hash: sum.Sum64(), since: -f.cfg.Uptime, due: never}
+	h.slow = f.draw(h, drawHost, 0).Float64() < f.cfg.SlowRate
+	return h
+}
+
+// catchUp lets happen what was due by now.
+func (f *Fleet) catchUp(h *host, now time.Duration) {
+	if h.due <= now {
+		f.boot(h, h.due)
+	}
+}
+
+// boot ends the running boot and begins another. Nothing that waited to take effect names the new one.
+func (f *Fleet) boot(h *host, at time.Duration) {
+	h.boots++
+	r := f.draw(h, drawBoot, h.boots)
+	down, flaps, unready := f.drawDown(r, h), r.Float64() < f.cfg.FlapRate, f.drawDown(r, h)
+	h.since, h.up, h.due = at, at+down, never
+	h.ready = h.up
+	if flaps {
+		h.ready += unready
+	}
+}
+
+func (f *Fleet) nextFate(h *host) Fate {
+	if len(h.forced) == 0 {
+		return f.drawFate(h, h.counts.Calls)
+	}
+	fate := h.forced[0]
+	h.forced = h.forced[1:]
+	return fate
+}
+
+func (h *host) epoch() restart.Epoch { return restart.Epoch(strconv.Itoa(h.boots + 1)) }
