@@ -1,0 +1,165 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
+	"github.com/mayhem-mandrill/mandrill/internal/store"
+)
+
+var finishTests = []test{
+	{"IsDurableWhenItReturned", finishIsDurable},
+	{"EveryFieldComesBack", finishKeepsEveryField},
+	{"TimesAreTheSameFromFinishAndFromOutcome", finishKeepsMicroseconds},
+	{"TextThatDatabasesDislikeIsNoReasonToRefuse", finishTakesAnyText},
+	{"FirstStandsAndTheSecondLearnsIt", finishTwice},
+	{"OfManyAtOnceOneStandsAndAllLearnIt", finishRace},
+	{"DoesNotAskForTheRequest", finishWithoutSave},
+	{"OutcomeOfAnUnfinishedRequestIsNotFound", outcomeNotFound},
+	{"OutcomesOfTwoRequestsDoNotMix", outcomesDoNotMix},
+}
+
+func finishIsDurable(t *testing.T, f *fixture) {
+	o := NewOutcome(uuid.New(), "a.example.net")
+	f.mustFinish(t, o)
+	f.reopen(t)
+	if diff := cmp.Diff(o, f.mustOutcome(t, o.ID)); diff != "" {
+		t.Errorf("after reopening (-want +got):\n%s", diff)
+	}
+}
+
+func finishKeepsEveryField(t *testing.T, f *fixture) {
+	never := NewOutcome(uuid.New(), "never-triggered.example.net")
+	never.Kind, never.Reason, never.Receipt = restart.Expired, restart.ReasonNotAfter, restart.Receipt{Worker: "w"}
+	outcomes := []restart.Outcome{NewOutcome(uuid.New(), "full.example.net"), never, {ID: uuid.New()}}
+	for _, kind := range restart.Kinds {
+		o := NewOutcome(uuid.New(), "kind.example.net")
+		o.Kind = kind
+		outcomes = append(outcomes, o)
+	}
+	for _, o := range outcomes {
+		if diff := cmp.Diff(o, f.mustFinish(t, o)); diff != "" {
+			t.Errorf("Finish (-want +got):\n%s", diff)
+		}
+	}
+	f.reopen(t)
+	for _, o := range outcomes {
+		if diff := cmp.Diff(o, f.mustOutcome(t, o.ID)); diff != "" {
+			t.Errorf("Outcome (-want +got):\n%s", diff)
+		}
+	}
+}
+
+func finishKeepsMicroseconds(t *testing.T, f *fixture) {
+	o := NewOutcome(uuid.New(), "a.example.net")
+	o.At = time.Date(2026, 3, 29, 3, 0, 0, 987654321, time.FixedZone("CEST", 2*60*60))
+	o.Receipt.TriggeredAt, o.Receipt.VerifiedAt = o.At.Add(-time.Minute), o.At.Add(-time.Second)
+	got := f.mustFinish(t, o)
+	checkKept(t, "at", got.At, o.At)
+	checkKept(t, "triggered_at", got.Receipt.TriggeredAt, o.Receipt.TriggeredAt)
+	checkKept(t, "verified_at", got.Receipt.VerifiedAt, o.Receipt.VerifiedAt)
+	if read := f.mustOutcome(t, o.ID); read != got {
+		t.Errorf("Finish and Outcome differ:\n%s", cmp.Diff(got, read))
+	}
+}
+
+func finishTakesAnyText(t *testing.T, f *fixture) {
+	o := NewOutcome(uuid.New(), "a.example.net")
+	o.Detail = awkward
+	f.mustFinish(t, o)
+	if got := f.mustOutcome(t, o.ID).Detail; !sameText(got, awkward) {
+		t.Errorf("got detail %q, want %q or its unprintables replaced", got, awkward)
+	}
+}
+
+func finishTwice(t *testing.T, f *fixture) {
+	first := NewOutcome(uuid.New(), "a.example.net")
+	second := first
+	second.Kind, second.Reason, second.Detail = restart.Dead, restart.ReasonUnconfirmed, "never seen again"
+	second.Receipt = restart.Receipt{Worker: "worker-2", Attempt: 3}
+	f.mustFinish(t, first)
+	for range 2 {
+		if diff := cmp.Diff(first, f.mustFinish(t, second)); diff != "" {
+			t.Errorf("second Finish (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(first, f.mustFinish(t, first)); diff != "" {
+			t.Errorf("first Finish again (-want +got):\n%s", diff)
+		}
+		f.reopen(t)
+	}
+	if diff := cmp.Diff(first, f.mustOutcome(t, first.ID)); diff != "" {
+		t.Errorf("Outcome (-want +got):\n%s", diff)
+	}
+}
+
+func finishRace(t *testing.T, f *fixture) {
+	const rounds, finishers = 5, 40
+	for range rounds {
+		id := uuid.New()
+		proposed := make([]restart.Outcome, finishers)
+		told := make([]restart.Outcome, finishers)
+		errs := make([]error, finishers)
+		together(finishers, func(i int) {
+			proposed[i] = NewOutcome(id, "a.example.net")
+			proposed[i].Kind = restart.Kinds[i%len(restart.Kinds)]
+			proposed[i].Receipt.Worker = fmt.Sprintf("worker-%d", i)
+			told[i], errs[i] = f.Finish(t.Context(), proposed[i])
+		})
+		if err := errors.Join(errs...); err != nil {
+			t.Fatalf("Finish: %v", err)
+		}
+		stands := f.mustOutcome(t, id)
+		wins := 0
+		for i := range finishers {
+			if told[i] != stands {
+				t.Errorf("finisher %d was told another outcome than stands (-stands +told):\n%s", i, cmp.Diff(stands, told[i]))
+			}
+			if proposed[i] == stands {
+				wins++
+			}
+		}
+		if wins != 1 {
+			t.Errorf("%d proposed outcomes stand, want 1", wins)
+		}
+	}
+}
+
+func finishWithoutSave(t *testing.T, f *fixture) {
+	r := NewRequest("a.example.net")
+	o := NewOutcome(r.ID, r.Host)
+	f.mustFinish(t, o)
+	f.mustHold(t, nil)
+	f.mustSave(t, r) // which may come later
+	if diff := cmp.Diff(o, f.mustOutcome(t, r.ID)); diff != "" {
+		t.Errorf("Outcome (-want +got):\n%s", diff)
+	}
+}
+
+func outcomeNotFound(t *testing.T, f *fixture) {
+	r := NewRequest("a.example.net")
+	for range 2 {
+		if _, err := f.Outcome(t.Context(), r.ID); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("got error %v, want %v", err, store.ErrNotFound)
+		}
+		f.mustSave(t, r) // which is not an outcome
+	}
+}
+
+func outcomesDoNotMix(t *testing.T, f *fixture) {
+	a, b := NewOutcome(uuid.New(), "same.example.net"), NewOutcome(uuid.New(), "same.example.net")
+	b.Kind, b.Reason = restart.Skipped, restart.ReasonMinUptime
+	for _, o := range []restart.Outcome{a, b} {
+		f.mustFinish(t, o)
+	}
+	for _, want := range []restart.Outcome{a, b} {
+		if diff := cmp.Diff(want, f.mustOutcome(t, want.ID)); diff != "" {
+			t.Errorf("Outcome (-want +got):\n%s", diff)
+		}
+	}
+}

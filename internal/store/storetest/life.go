@@ -1,0 +1,195 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
+	"github.com/mayhem-mandrill/mandrill/internal/store"
+)
+
+var lifeTests = []test{
+	{"CancelledCallerIsTurnedAway", cancelledBefore},
+	{"CallerStopsWaitingWhenItsContextEnds", cancelledWhileWaiting},
+	{"CancellingSomeDoesNotHurtTheOthers", cancelledAmongOthers},
+	{"CallsAfterCloseAreRefused", callsAfterClose},
+	{"CloseMayBeCalledAgainAndAtOnce", closeTwice},
+	{"CloseLosesNoWriteThatSucceededAndAllowsNoneAfterwards", closeWhileSaving},
+	{"CloseWaitsForStalledWrites", closeWhileStalled},
+}
+
+// calls are all calls that take a context.
+var calls = map[string]func(context.Context, store.Store) error{
+	Save: func(ctx context.Context, s store.Store) error { return s.Save(ctx, NewRequest("a.example.net")) },
+	Finish: func(ctx context.Context, s store.Store) error {
+		_, err := s.Finish(ctx, NewOutcome(uuid.New(), "a.example.net"))
+		return err
+	},
+	Requests: func(ctx context.Context, s store.Store) error {
+		for _, err := range s.Requests(ctx, store.Filter{}) {
+			return err
+		}
+		return nil
+	},
+	Outcome: func(ctx context.Context, s store.Store) error {
+		_, err := s.Outcome(ctx, uuid.New())
+		return err
+	},
+}
+
+func cancelledBefore(t *testing.T, f *fixture) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, call := range calls {
+		if err := call(ctx, f); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: got error %v, want %v", name, err, context.Canceled)
+		}
+	}
+	f.mustHold(t, nil)
+}
+
+// cancelledWhileWaiting releases the writes only after all callers have returned: one that heeded only the database
+// would never return, or not with its context's error.
+func cancelledWhileWaiting(t *testing.T, f *fixture) {
+	release := f.db.Stall(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	together(20, func(i int) {
+		name := []string{Save, Finish}[i%2]
+		if err := calls[name](ctx, f); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: got error %v, want %v", name, err, context.DeadlineExceeded)
+		}
+	})
+	release()
+	for _, name := range []string{Save, Finish} {
+		if err := calls[name](t.Context(), f); err != nil {
+			t.Errorf("%s after the stall: %v", name, err)
+		}
+	}
+}
+
+func cancelledAmongOthers(t *testing.T, f *fixture) {
+	release := f.db.Stall(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	requests := make([]restart.Request, 400)
+	for i := range requests {
+		requests[i] = NewRequest("a.example.net")
+	}
+	errs := make([]error, len(requests))
+	var all sync.WaitGroup
+	for i, r := range requests {
+		all.Go(func() {
+			if i%2 == 0 {
+				errs[i] = f.Save(ctx, r)
+			} else {
+				errs[i] = f.Save(t.Context(), r)
+			}
+		})
+	}
+	cancel()
+	release()
+	all.Wait()
+	f.reopen(t)
+	stored := make(map[uuid.UUID]bool)
+	for _, r := range f.mustRequests(t, store.Filter{}) {
+		stored[r.ID] = true
+	}
+	for i, r := range requests {
+		if i%2 == 1 && errs[i] != nil {
+			t.Errorf("saver %d: %v, though only others were cancelled", i, errs[i])
+		}
+		if errs[i] == nil && !stored[r.ID] {
+			t.Errorf("saver %d: its request is lost, though its Save succeeded", i)
+		}
+	}
+}
+
+func callsAfterClose(t *testing.T, f *fixture) {
+	f.mustClose(t)
+	for name, call := range calls {
+		if err := call(t.Context(), f); err == nil || errors.Is(err, store.ErrNotFound) {
+			t.Errorf("%s: got error %v, want a refusal", name, err)
+		}
+	}
+	f.reopen(t)
+	f.mustHold(t, nil)
+}
+
+func closeTwice(t *testing.T, f *fixture) {
+	f.mustSave(t, NewRequest("a.example.net"))
+	together(10, func(int) { f.mustClose(t) })
+	f.mustClose(t)
+}
+
+// closeWhileSaving: after Close another process may own the database.
+func closeWhileSaving(t *testing.T, f *fixture) {
+	first := f.Store
+	var mu sync.Mutex
+	saved := make(map[uuid.UUID]bool)
+	enough, closed := make(chan struct{}), make(chan struct{})
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			for {
+				late := false
+				select {
+				case <-closed:
+					late = true
+				default:
+				}
+				r := NewRequest("a.example.net")
+				if first.Save(t.Context(), r) != nil {
+					return // refused at last
+				}
+				if late {
+					t.Error("Save after Close succeeded")
+					return
+				}
+				mu.Lock()
+				saved[r.ID] = true
+				if len(saved) == 500 {
+					close(enough)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	<-enough
+	f.reopen(t)
+	close(closed)
+	before := len(f.mustRequests(t, store.Filter{}))
+	all.Wait()
+	if after := len(f.mustRequests(t, store.Filter{})); after != before {
+		t.Errorf("%d requests came into the database after Close", after-before)
+	}
+	f.mustHold(t, saved)
+}
+
+func closeWhileStalled(t *testing.T, f *fixture) {
+	release := f.db.Stall(t)
+	saved := make(map[uuid.UUID]bool)
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			r := NewRequest("a.example.net")
+			if f.Save(t.Context(), r) == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				saved[r.ID] = true
+			}
+		})
+	}
+	var closing sync.WaitGroup
+	closing.Go(func() { f.mustClose(t) })
+	release()
+	all.Wait()
+	closing.Wait()
+	f.reopen(t)
+	f.mustHold(t, saved)
+}
