@@ -1,0 +1,275 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
+	"github.com/mayhem-mandrill/mandrill/internal/stream"
+)
+
+// Group names the hosts that share a consumer.
+type Group = restart.Group
+
+var (
+	// ErrStreamGone is why Run ends when the work stream was deleted.
+	ErrStreamGone = errors.New("work stream is gone")
+
+	// ErrGraceOver is the cause with which the work's context ends when Grace is over.
+	ErrGraceOver = errors.New("grace is over")
+
+	// ErrRunning is returned by a second Run.
+	ErrRunning = errors.New("consumer runs already")
+)
+
+const (
+	// pullWait is how long one fetch waits for messages. A stop waits for the fetch that is under way, because a message
+	// on its way to a fetch that was given up would be held by nobody for AckWait. It is well under the second in which
+	// another worker is to hold what this one hands back.
+	pullWait = 500 * time.Millisecond
+
+	// fetchPatience is how long free slots wait for more to become free, and maxFetch bounds what is fetched together.
+	fetchPatience = 3 * time.Millisecond
+	maxFetch      = 2000
+
+	// settingsAge is how long what the server said of the consumer is believed, AckWait above all.
+	settingsAge = 30 * time.Second
+
+	// goneAfter is for how long a work stream must be missing before it counts as deleted: a server that has only just
+	// started, or lost its leader, may not know it yet.
+	goneAfter = 3 * time.Second
+)
+
+// Config says what is consumed, and by whom.
+type Config struct {
+	Conn     *nats.Conn // without reconnect buffer, so that nothing is sent late
+	Group    Group
+	Settings stream.Settings // for a consumer that has to be created; AckWait and Budget must be positive
+	// MaxInFlight is how many messages are worked on at once. It must be positive.
+	MaxInFlight int
+	// Grace is how long messages in work may go on after the stop; 0 stops them at once.
+	Grace time.Duration
+	// Handle works on one delivery and settles it. Its context ends with cause ErrGraceOver.
+	Handle func(context.Context, *Delivery)
+	Logger zerolog.Logger
+}
+
+// A Consumer consumes one group.
+type Consumer struct {
+	cfg   Config
+	js    jetstream.JetStream
+	slots *slots
+	once  sync.Mutex // held while Run runs
+
+	// What follows belongs to Run's goroutine.
+	pull    jetstream.Consumer
+	ackWait time.Duration
+	asked   time.Time // when ackWait was read
+	created time.Time // the work stream
+}
+
+// New returns a consumer.
+func New(cfg Config) (*Consumer, error) {
+	switch {
+	case cfg.Conn == nil:
+		return nil, errors.New("consumer: Conn is missing")
+	case cfg.Handle == nil:
+		return nil, errors.New("consumer: Handle is missing")
+	case cfg.MaxInFlight <= 0:
+		return nil, errors.New("consumer: MaxInFlight is not positive")
+	case cfg.Grace < 0:
+		return nil, errors.New("consumer: Grace is negative")
+	case cfg.Settings.AckWait <= 0:
+		return nil, errors.New("consumer: Settings.AckWait is not positive")
+	case cfg.Settings.Budget <= 0:
+		return nil, errors.New("consumer: Settings.Budget is not positive")
+	}
+	if _, err := restart.ParseGroup(string(cfg.Group)); err != nil {
+		return nil, fmt.Errorf("consumer: %w", err)
+	}
+	js, err := jetstream.New(cfg.Conn)
+	if err != nil {
+		return nil, fmt.Errorf("consumer: %w", err)
+	}
+	cfg.Logger = cfg.Logger.With().Str("group", string(cfg.Group)).Logger()
+	return &Consumer{cfg: cfg, js: js, slots: newSlots(cfg.MaxInFlight)}, nil
+}
+
+// Run pulls messages until ctx ends, waits for those in work for as long as Grace, stops the rest, and returns when
+// every one was settled. It returns nil when it was asked to stop, and otherwise why it could not go on.
+func (c *Consumer) Run(ctx context.Context) error {
+	if !c.once.TryLock() {
+		return ErrRunning
+	}
+	defer c.once.Unlock()
+
+	work, stopWork := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stopWork(nil)
+	// A failure of the pull stops the intake as a signal does.
+	intake, stopIntake := context.WithCancelCause(ctx)
+	defer stopIntake(nil)
+
+	var inWork, grace sync.WaitGroup
+	grace.Go(func() { c.endGrace(intake, work, stopWork) })
+	err := c.pullAll(intake, func(d *Delivery) {
+		inWork.Go(func() {
+			defer c.slots.put(1)
+			c.cfg.Handle(work, d)
+		})
+	})
+	stopIntake(err)
+
+	inWork.Wait()
+	stopWork(nil)
+	grace.Wait()
+	return err
+}
+
+// endGrace stops the work when it still runs Grace after the intake ended.
+func (c *Consumer) endGrace(intake, work context.Context, stopWork context.CancelCauseFunc) {
+	select {
+	case <-intake.Done():
+	case <-work.Done():
+		return
+	}
+	timer := time.NewTimer(c.cfg.Grace)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		stopWork(ErrGraceOver)
+	case <-work.Done():
+	}
+}
+
+// pullAll fetches messages and starts them until ctx ends, or something happens that it cannot survive.
+func (c *Consumer) pullAll(ctx context.Context, start func(*Delivery)) error {
+	delays := newDelays()
+	for ctx.Err() == nil {
+		if err := c.attach(ctx); err != nil {
+			return err
+		}
+		n := c.slots.take(ctx, maxFetch, fetchPatience)
+		if ctx.Err() != nil {
+			c.slots.put(n)
+			return nil
+		}
+		started, err := c.fetch(ctx, n, start)
+		c.slots.put(n - started)
+		if err == nil {
+			delays.Reset()
+			continue
+		}
+		if ctx.Err() == nil {
+			c.cfg.Logger.Warn().Err(err).Msg("cannot pull, attaching again")
+			c.pull = nil
+			// Attaching may succeed each time where pulling never does, as with a limit on what may be asked for.
+			pause(ctx, delays.NextBackOff())
+		}
+	}
+	return nil
+}
+
+// fetch asks for n messages and starts those that come within pullWait. It is not cut short by ctx: see pullWait. What
+// comes after ctx has ended is started when the fetch is over, not before: it would be given back at once, and be
+// delivered to this same fetch, again and again, until it counts as poison.
+func (c *Consumer) fetch(ctx context.Context, n int, start func(*Delivery)) (started int, err error) {
+	batch, err := c.pull.Fetch(n, jetstream.FetchMaxWait(pullWait))
+	if err != nil {
+		return 0, err
+	}
+	var late []*Delivery
+	for msg := range batch.Messages() {
+		meta, err := msg.Metadata()
+		if err != nil {
+			c.cfg.Logger.Error().Err(err).Str("subject", msg.Subject()).Msg("message without metadata left alone")
+			continue
+		}
+		started++
+		d := &Delivery{conn: c.cfg.Conn, msg: msg, meta: meta, ackWait: c.ackWait, created: c.created, intake: ctx}
+		if ctx.Err() != nil {
+			late = append(late, d)
+			continue
+		}
+		start(d)
+	}
+	for _, d := range late {
+		start(d)
+	}
+	return started, batch.Error()
+}
+
+// attach makes sure that there is a consumer to pull from, whose AckWait is known. It waits for as long as the server
+// is away, and returns an error only for what waiting cannot mend, or nil when ctx ends.
+func (c *Consumer) attach(ctx context.Context) error {
+	if c.pull != nil && time.Since(c.asked) < settingsAge {
+		return nil
+	}
+	var missing time.Time // since when the work stream is
+	level := zerolog.WarnLevel
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := c.tryAttach(ctx)
+		var foreign *stream.SettingError
+		switch {
+		case errors.Is(err, nats.ErrConnectionClosed), errors.As(err, &foreign):
+			err = backoff.Permanent(err)
+		case !errors.Is(err, jetstream.ErrStreamNotFound):
+			missing = time.Time{}
+		case missing.IsZero():
+			missing = time.Now()
+		case time.Since(missing) > goneAfter:
+			err = backoff.Permanent(fmt.Errorf("%w: %s was deleted, and the requests in it with it", ErrStreamGone, stream.Work))
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(newDelays()), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, _ time.Duration) {
+		c.cfg.Logger.WithLevel(level).Err(err).Msg("not attached yet, trying until it is")
+		level = zerolog.DebugLevel // an outage is told once
+	}))
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("cannot consume group %s: %w", c.cfg.Group, err)
+	}
+	return nil
+}
+
+func (c *Consumer) tryAttach(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	work, err := c.js.Stream(ctx, stream.Work)
+	if err != nil {
+		return err
+	}
+	asked := time.Now()
+	pull, err := stream.EnsureConsumer(ctx, c.js, c.cfg.Group, c.cfg.Settings)
+	if err != nil {
+		return err
+	}
+	c.created = work.CachedInfo().Created
+	c.pull, c.ackWait, c.asked = pull, pull.CachedInfo().Config.AckWait, asked
+	return nil
+}
+
+// newDelays returns the delays between attempts to reach the server.
+func newDelays() *backoff.ExponentialBackOff {
+	b := &backoff.ExponentialBackOff{
+		InitialInterval: 50 * time.Millisecond, MaxInterval: time.Second, Multiplier: 2, RandomizationFactor: 0.5,
+	}
+	b.Reset()
+	return b
+}
+
+// pause waits for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

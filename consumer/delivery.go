@@ -1,0 +1,73 @@
+package consumer
+
+import (
+	"context"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
+	"github.com/mayhem-mandrill/mandrill/internal/stream"
+)
+
+// A Delivery is one delivery of a work message.
+type Delivery struct {
+	conn    *nats.Conn
+	msg     jetstream.Msg
+	meta    *jetstream.MsgMetadata
+	ackWait time.Duration
+	created time.Time // the work stream
+	intake  context.Context
+}
+
+// Data returns the message as it came. The caller must not change it.
+func (d *Delivery) Data() []byte { return d.msg.Data() }
+
+// Subject returns the message's subject.
+func (d *Delivery) Subject() string { return d.msg.Subject() }
+
+// Sequence returns the message's place in the work stream.
+func (d *Delivery) Sequence() uint64 { return d.meta.Sequence.Stream }
+
+// Deliveries returns how often the message was delivered, this time included.
+func (d *Delivery) Deliveries() int { return int(d.meta.NumDelivered) }
+
+// AckWait returns how long the broker waits for an extension or a settlement.
+func (d *Delivery) AckWait() time.Duration { return d.ackWait }
+
+// Intake returns a context that is done when nothing new may be begun.
+func (d *Delivery) Intake() context.Context { return d.intake }
+
+// Envelope returns what the broker knows of the message. An error means that the subject cannot be read; the time of
+// storing and the fallback id are there all the same.
+func (d *Delivery) Envelope() (restart.Envelope, error) {
+	group, host, err := stream.ParseWorkSubject(d.msg.Subject())
+	return restart.Envelope{
+		Version: d.msg.Headers().Get(stream.VersionHeader),
+		Group:   group, Host: host,
+		Stored:     d.meta.Timestamp,
+		FallbackID: stream.FallbackID(d.created.UnixNano(), d.meta.Sequence.Stream),
+	}, err
+}
+
+// Extend asks for another AckWait, and returns nil once the server has answered.
+func (d *Delivery) Extend(ctx context.Context) error {
+	_, err := d.conn.RequestWithContext(ctx, d.msg.Reply(), []byte("+WPI"))
+	return err
+}
+
+// Ack acknowledges the message. It is sent, not confirmed: a lost acknowledgement leads to another delivery, which the
+// journal makes harmless.
+func (d *Delivery) Ack(context.Context) error { return d.msg.Ack() }
+
+// Nak gives the message back, to be delivered again after the delay.
+func (d *Delivery) Nak(_ context.Context, delay time.Duration) error {
+	if delay <= 0 {
+		return d.msg.Nak()
+	}
+	return d.msg.NakWithDelay(delay)
+}
+
+// Term removes the message for good.
+func (d *Delivery) Term(_ context.Context, reason string) error { return d.msg.TermWithReason(reason) }
