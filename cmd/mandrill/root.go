@@ -1,0 +1,104 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/mayhem-mandrill/mandrill/internal/config"
+)
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "mandrill",
+		Short: "Restart hosts because a message asked for it: each request once, whatever dies",
+		Long: `Mandrill restarts hosts because a message asked for it. Every accepted request ends in exactly one recorded
+outcome, and no host is restarted twice for one request, whichever worker, NATS node, database or link dies on the way.`,
+		Example: `  mandrill demo
+  mandrill worker
+  mandrill publish cattle-a1b2 --reason "kernel update"`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &config.UsageError{Err: err} })
+	root.PersistentFlags().String("config", "", "configuration file (also "+config.FileVariable+")")
+	root.AddCommand(
+		a.demoCommand(), a.workerCommand(), a.publishCommand(), a.serverCommand(), a.configCommand(), a.versionCommand(),
+	)
+	return root
+}
+
+// usageArgs makes a mistake in the arguments one of usage.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usagef("%s: %v", cmd.Name(), err)
+		}
+		return nil
+	}
+}
+
+func usagef(format string, args ...any) error {
+	return &config.UsageError{Err: fmt.Errorf(format, args...)}
+}
+
+// loadConfig returns what is in effect for a verb. extra is what the verb sets by itself, as flags; a flag that was
+// given wins over it.
+func (a *app) loadConfig(cmd *cobra.Command, extra map[string]string) (*config.Loaded, error) {
+	file, err := cmd.Flags().GetString("config")
+	if err != nil {
+		return nil, err
+	}
+	if file == "" {
+		file = a.getenv(config.FileVariable)
+	}
+	flags := config.ChangedFlags(cmd.Flags())
+	for key, value := range extra {
+		if _, given := flags[key]; !given {
+			flags[key] = []string{value}
+		}
+	}
+	return config.Load(config.Sources{File: file, Environ: a.environ, Flags: flags})
+}
+
+func (a *app) getenv(name string) string {
+	for i := len(a.environ) - 1; i >= 0; i-- {
+		if key, value, ok := strings.Cut(a.environ[i], "="); ok && key == name {
+			return value
+		}
+	}
+	return ""
+}
+
+// output is the value of --output.
+type output string
+
+const (
+	outputText output = "text"
+	outputJSON output = "json"
+)
+
+var _ pflag.Value = (*output)(nil)
+
+func (o *output) String() string { return string(*o) }
+func (o *output) Type() string   { return "text|json" }
+
+func (o *output) Set(s string) error {
+	switch output(s) {
+	case outputText, outputJSON:
+		*o = output(s)
+		return nil
+	}
+	return errors.New("must be text or json")
+}
+
+func addOutput(cmd *cobra.Command) *output {
+	o := outputText
+	cmd.Flags().Var(&o, "output", "how the result is printed to standard output")
+	return &o
+}

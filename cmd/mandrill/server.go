@@ -1,0 +1,81 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mayhem-mandrill/mandrill/internal/config"
+)
+
+func (a *app) serverCommand() *cobra.Command {
+	var listen string
+	cmd := &cobra.Command{
+		Use:   "server",
+		Short: "Run the embedded NATS server alone",
+		Long: `Run the embedded NATS server alone, for integration tests or to try several workers on one machine. When it is
+ready it prints one line of JSON to standard output: {"url": "nats://TOKEN@HOST:PORT"}, which --nats takes as it is.`,
+		Example: `  mandrill server --data /tmp/mandrill --listen 127.0.0.1:4222`,
+		Args:    usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			loaded, err := a.loadConfig(cmd, nil)
+			if err != nil {
+				return err
+			}
+			return a.serve(cmd, loaded.Config, listen)
+		},
+	}
+	cmd.Flags().StringVar(&listen, "listen", "", "host:port for clients (default a free port on loopback)")
+	config.AddFlags(cmd.Flags(), "data", "sync", "log.level", "log.format")
+	return cmd
+}
+
+func (a *app) serve(cmd *cobra.Command, cfg config.Config, listen string) (err error) {
+	ctx := cmd.Context()
+	log := a.newLogger(cfg.Log)
+	server, err := startEmbedded(ctx, cfg.Data, listen, cfg.Sync, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, server.close())
+		log.Info().Err(err).Msg("server stopped")
+	}()
+	ready, err := json.Marshal(map[string]string{"url": server.tokenURL()})
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(a.stdout, "%s\n", ready); err != nil {
+		return err
+	}
+	log.Info().Str("url", server.URL()).Str("data", cfg.Data).Msg("server is ready")
+	ticker := time.NewTicker(healthInterval)
+	defer ticker.Stop()
+	unwell := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			err := server.Err()
+			if err != nil && unwell {
+				return err
+			}
+			unwell = err != nil
+		}
+	}
+}
+
+// tokenURL returns the URL with the token in it.
+func (s *embeddedServer) tokenURL() string {
+	u, err := url.Parse(s.URL())
+	if err != nil {
+		return s.URL()
+	}
+	u.User = url.User(s.token)
+	return u.String()
+}

@@ -1,0 +1,278 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mayhem-mandrill/mandrill/consumer"
+	"github.com/mayhem-mandrill/mandrill/handler"
+	"github.com/mayhem-mandrill/mandrill/internal/config"
+	"github.com/mayhem-mandrill/mandrill/internal/deadletter"
+	"github.com/mayhem-mandrill/mandrill/internal/journal"
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
+	"github.com/mayhem-mandrill/mandrill/internal/restart/simulated"
+	"github.com/mayhem-mandrill/mandrill/internal/store/sqlite"
+	"github.com/mayhem-mandrill/mandrill/internal/stream"
+)
+
+// healthInterval is how often the embedded server is asked whether it is well. It does not tell by itself.
+const healthInterval = 2 * time.Second
+
+// A service is a worker with all that it stands on.
+type service struct {
+	cfg      config.Config
+	log      zerolog.Logger
+	name     string
+	endpoint endpoint
+	server   *embeddedServer // nil where the server is somebody else's
+	conn     *connection
+	streams  stream.Streams
+	store    *sqlite.Store
+	driver   restart.Driver
+	tally    *tally
+	groups   []*consumer.Consumer
+	closers  closers
+}
+
+// openService brings everything up to where messages could be pulled, and pulls none. Whatever cannot work is an error
+// here. messages is the log of what becomes of messages.
+func (a *app) openService(ctx context.Context, cfg config.Config, log, messages zerolog.Logger) (s *service, err error) {
+	s = &service{cfg: cfg, log: log, name: workerName(), tally: newTally()}
+	s.closers.log = log
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.closers.closeAll())
+		}
+	}()
+	if s.driver, err = a.newDriver(cfg); err != nil {
+		return s, err
+	}
+	if err := s.openServer(ctx, a); err != nil {
+		return s, err
+	}
+	if err := s.openConnection(ctx); err != nil {
+		return s, err
+	}
+	if err := s.openStore(ctx); err != nil {
+		return s, err
+	}
+	work, err := s.newWork(ctx, messages)
+	if err != nil {
+		return s, err
+	}
+	for _, group := range cfg.Groups {
+		c, err := consumer.New(consumer.Config{
+			Conn: s.conn.Conn, Group: group, Settings: s.settings(),
+			MaxInFlight: cfg.MaxInFlight, Grace: cfg.Grace, Logger: log,
+			Handle: func(ctx context.Context, d *consumer.Delivery) { work.Handle(ctx, d) },
+		})
+		if err != nil {
+			return s, err
+		}
+		s.groups = append(s.groups, c)
+	}
+	return s, nil
+}
+
+func (s *service) settings() stream.Settings {
+	return stream.Settings{Replicas: s.cfg.Replicas, AckWait: s.cfg.AckWait, Budget: s.cfg.Budget}
+}
+
+// openServer starts the embedded server where no other is configured.
+func (s *service) openServer(ctx context.Context, a *app) (err error) {
+	if s.cfg.NATS != "" || s.cfg.NATSContext != "" {
+		s.endpoint, err = a.endpoint(s.cfg)
+		return err
+	}
+	s.server, err = startEmbedded(ctx, s.cfg.Data, "", s.cfg.Sync, s.log)
+	if err != nil {
+		return err
+	}
+	s.closers.add("embedded server", s.server.close)
+	s.endpoint = s.server.endpoint
+	event := s.log.Info().Str("url", s.endpoint.shown).Str("data", s.cfg.Data)
+	if s.cfg.Sync > 0 {
+		event = event.Stringer("sync", s.cfg.Sync).
+			Str("gives_up", "what was confirmed within the last "+s.cfg.Sync.String()+" is lost if the machine loses power")
+	}
+	event.Msg("embedded server is ready")
+	return nil
+}
+
+func (s *service) openConnection(ctx context.Context) (err error) {
+	s.conn, err = s.endpoint.connect(ctx, "mandrill "+s.name, s.log)
+	if err != nil {
+		return err
+	}
+	s.closers.add("connection", s.conn.close)
+	js, err := jetstream.New(s.conn.Conn)
+	if err != nil {
+		return fmt.Errorf("cannot use JetStream: %w", err)
+	}
+	if s.streams, err = stream.Ensure(ctx, js, s.settings()); err != nil {
+		return err
+	}
+	for _, group := range s.cfg.Groups {
+		if _, err := stream.EnsureConsumer(ctx, js, group, s.settings()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *service) openStore(ctx context.Context) (err error) {
+	path := s.cfg.Database
+	if path == "" {
+		if err := os.MkdirAll(s.cfg.Data, 0o700); err != nil {
+			return fmt.Errorf("cannot create data folder: %w", err)
+		}
+		path = filepath.Join(s.cfg.Data, databaseFile)
+	}
+	s.store, err = sqlite.Open(ctx, sqlite.Config{Path: path, Logger: s.log})
+	if err != nil {
+		return err
+	}
+	s.closers.add("database", s.store.Close)
+	return nil
+}
+
+// newWork joins journal, store, driver and dead letters to the handler of messages.
+func (s *service) newWork(ctx context.Context, messages zerolog.Logger) (*handler.Handler, error) {
+	events, err := journal.Open(ctx, journal.Config{
+		Conn: s.conn.Conn, Created: s.streams.JournalCreated, MaxAge: s.streams.JournalMaxAge,
+	})
+	if err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(s.conn.Conn)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use JetStream: %w", err)
+	}
+	box, err := deadletter.Open(ctx, js)
+	if err != nil {
+		return nil, err
+	}
+	cfg := s.cfg
+	retry := handler.Backoff{Base: cfg.Retry.Base, Cap: cfg.Retry.Cap}
+	restarter, err := handler.NewRestarter(handler.RestarterConfig{
+		Driver: s.driver, Journal: events, Store: s.store, Tell: s.tell, Worker: s.name,
+		DriverSlots: cfg.Driver.Slots, ProbeTimeout: cfg.ProbeTimeout, ProbeInterval: cfg.ProbeInterval,
+		RestartTimeout: cfg.RestartTimeout, VerifyTimeout: cfg.VerifyTimeout, StableFor: cfg.StableFor,
+		StoreTimeout: cfg.SaveTimeout,
+		Retry:        retry, MaxAttempts: cfg.Retry.MaxAttempts, MaxDeliveries: cfg.MaxDeliveries,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return handler.New(handler.Config{
+		Work: restarter, DeadLetters: box, MaxLease: cfg.MaxLease, Retry: retry, Settled: s.tally.add, Logger: messages,
+	})
+}
+
+// tell announces an outcome to those who wait and watch. It is a courtesy: who did not hear it asks the history.
+func (s *service) tell(o restart.Outcome) {
+	data, err := json.Marshal(o)
+	if err == nil {
+		err = s.conn.Publish(stream.OutcomeSubject(o.Group, o.Host), data)
+	}
+	if err != nil {
+		s.log.Warn().Err(err).Stringer("id", o.ID).Msg("outcome not announced")
+	}
+}
+
+// run works until ctx ends or going on is impossible, and closes everything. The error is why it could not go on, or
+// wraps errPartly if not everything that was triggered could be verified.
+func (s *service) run(ctx context.Context) error {
+	err := s.work(ctx)
+	return errors.Join(err, s.close())
+}
+
+// work pulls and works until ctx ends or going on is impossible, and drains.
+func (s *service) work(ctx context.Context) error {
+	s.log.Info().Str("worker", s.name).Str("server", s.endpoint.shown).Any("groups", s.cfg.Groups).Msg("worker is ready")
+	group, running := errgroup.WithContext(ctx)
+	stopping := make(chan time.Time, 1)
+	defer context.AfterFunc(running, func() {
+		stopping <- time.Now()
+		s.log.Info().Str("cause", context.Cause(running).Error()).Stringer("grace", s.cfg.Grace).
+			Msg("stopping: no more pulling, handing back what was not triggered")
+	})()
+	for _, c := range s.groups {
+		group.Go(func() error { return c.Run(running) })
+	}
+	group.Go(func() error { return s.watch(running) })
+	err := group.Wait()
+	s.log.Info().Dur("took", time.Since(<-stopping)).Msg("drained")
+	return err
+}
+
+// close closes everything, in order, and says what was finished, handed back and left unknown.
+func (s *service) close() error {
+	err := s.closers.closeAll()
+	event := s.log.Info()
+	if n := s.tally.undecided(); n > 0 {
+		event = s.log.Warn()
+		err = errors.Join(err, fmt.Errorf("%w: %d messages were triggered and not verified in time; the journal tells the next worker", errPartly, n))
+	}
+	event.EmbedObject(s.tally).Err(err).Msg("stopped")
+	return err
+}
+
+// watch returns an error when something happens that no message owns and nobody can wait for.
+func (s *service) watch(ctx context.Context) error {
+	ticker := time.NewTicker(healthInterval)
+	defer ticker.Stop()
+	unwell := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-s.conn.denied:
+			return fmt.Errorf("a permission that a worker needs is missing: %w", err)
+		case <-s.conn.closed:
+			return fmt.Errorf("connection to NATS at %s was closed: %w", s.endpoint.shown, s.conn.LastError())
+		case <-ticker.C:
+			if s.server == nil {
+				continue
+			}
+			// It may complain of a stream that is only just being made, so it is believed the second time.
+			err := s.server.Err()
+			if err != nil && unwell {
+				return err
+			}
+			unwell = err != nil
+		}
+	}
+}
+
+// workerName tells this process from every other that ever was.
+func workerName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s-%s", host, uuid.NewString()[:8])
+}
+
+// newSimulated makes the driver that restarts nothing real.
+func newSimulated(cfg config.Config) (restart.Driver, error) {
+	s := cfg.Simulated
+	fleet, err := simulated.New(simulated.Config{
+		Seed: s.Seed, RestartMin: s.RestartMin, RestartMax: s.RestartMax,
+		FailureRate: s.FailureRate, HangRate: s.HangRate, LateRate: s.LateRate, SlowRate: s.SlowRate,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("simulated: %w", err)
+	}
+	return fleet, nil
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/mayhem-mandrill/mandrill/handler"
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
+)
+
+// maxLags bounds the acknowledgement lags that are kept: the latest ones.
+const maxLags = 100_000
+
+// A tally counts what became of deliveries.
+type tally struct {
+	mu          sync.Mutex
+	outcomes    map[restart.Kind]int
+	redelivered int
+	extended    int
+	handedBack  int
+	unknown     int
+	leasesLost  int
+	lags        []time.Duration // a ring of maxLags
+	next        int
+}
+
+func newTally() *tally { return &tally{outcomes: make(map[restart.Kind]int)} }
+
+// add is what a handler reports to.
+func (t *tally) add(r handler.Report) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r.Deliveries > 1 {
+		t.redelivered++
+	}
+	t.extended += r.Extended
+	switch {
+	case r.HandedBack:
+		t.handedBack++
+	case r.Unknown:
+		t.unknown++
+	case r.LeaseLost():
+		t.leasesLost++
+	}
+	if r.Outcome.Kind == "" || r.Retried() || r.SettleErr != nil {
+		return
+	}
+	t.outcomes[r.Outcome.Kind]++
+	if len(t.lags) < maxLags {
+		t.lags = append(t.lags, r.AckLag)
+	} else {
+		t.lags[t.next] = r.AckLag
+		t.next = (t.next + 1) % maxLags
+	}
+}
+
+// undecided returns how many messages were in work when the worker stopped, and are neither finished nor handed back.
+func (t *tally) undecided() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.unknown + t.leasesLost
+}
+
+// deliveries returns how many were not the first of their message, and how often leases were extended.
+func (t *tally) deliveries() (redelivered, extended int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.redelivered, t.extended
+}
+
+// MarshalZerologObject writes the counts to a log line.
+func (t *tally) MarshalZerologObject(e *zerolog.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, kind := range restart.Kinds {
+		e.Int(string(kind), t.outcomes[kind])
+	}
+	e.Int("handed_back", t.handedBack).Int("unknown", t.unknown).Int("leases_lost", t.leasesLost)
+}
+
+// lagQuantiles returns the median, the 99th percentile and the maximum of the acknowledgement lags.
+func (t *tally) lagQuantiles() (p50, p99, most time.Duration) {
+	t.mu.Lock()
+	sorted := slices.Clone(t.lags)
+	t.mu.Unlock()
+	if len(sorted) == 0 {
+		return 0, 0, 0
+	}
+	slices.Sort(sorted)
+	at := func(q float64) time.Duration { return sorted[int(q*float64(len(sorted)-1))] }
+	return at(0.50), at(0.99), sorted[len(sorted)-1]
+}
