@@ -94,6 +94,7 @@ func (d *fakeDelivery) Ack(context.Context) error { return d.settle("ack", 0) }
 func (d *fakeDelivery) Nak(_ context.Context, delay time.Duration) error {
 	return d.settle("nak", delay)
 }
+
 func (d *fakeDelivery) Term(_ context.Context, reason string) error {
 	return d.settle("term "+reason, 0)
 }

@@ -221,14 +221,16 @@ func TestHandler_stop(t *testing.T) {
 		boots      int
 	}{
 		{
-			"HandsBackAtOnceWhatIsNotTriggered", stop{time.Second, time.Minute},
+			"HandsBackAtOnceWhatIsNotTriggered",
+			stop{time.Second, time.Minute},
 			func(w *world) {
 				w.host.onProbe = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 			},
 			"nak", 0, true, false, 0,
 		},
 		{
-			"HandsBackAtOnceThoughTheStoreHangs", stop{time.Second, time.Minute},
+			"HandsBackAtOnceThoughTheStoreHangs",
+			stop{time.Second, time.Minute},
 			func(w *world) {
 				w.host.onProbe = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 				w.store.Before = func(ctx context.Context, _ storetest.Call) error { <-ctx.Done(); return ctx.Err() }
@@ -236,17 +238,20 @@ func TestHandler_stop(t *testing.T) {
 			"nak", 0, true, false, 0,
 		},
 		{
-			"LetsEndWhatIsTriggered", stop{time.Second, time.Minute}, // M44
+			"LetsEndWhatIsTriggered",
+			stop{time.Second, time.Minute}, // M44
 			func(w *world) { w.host.down = 30 * time.Second },
 			"ack", 35 * time.Second, false, false, 1,
 		},
 		{
-			"GivesBackWhatCouldNotEndInTime", stop{time.Second, 26 * time.Second},
+			"GivesBackWhatCouldNotEndInTime",
+			stop{time.Second, 26 * time.Second},
 			func(w *world) { w.host.down = 5 * time.Minute },
 			"nak", 25 * time.Second, false, true, 1,
 		},
 		{
-			"FinishesWhatWasVerifiedThoughGraceIsOver", stop{time.Second, 2 * time.Second},
+			"FinishesWhatWasVerifiedThoughGraceIsOver",
+			stop{time.Second, 2 * time.Second},
 			func(w *world) {
 				w.store.Before = func(_ context.Context, c storetest.Call) error {
 					if c.Method == storetest.Finish {

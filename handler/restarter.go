@@ -52,15 +52,15 @@ type RestarterConfig struct {
 func (c RestarterConfig) validate() error {
 	switch {
 	case c.Driver == nil:
-		return errors.New("Driver is missing")
+		return errors.New("restarter: Driver is missing")
 	case c.Journal == nil:
-		return errors.New("Journal is missing")
+		return errors.New("restarter: Journal is missing")
 	case c.Store == nil:
-		return errors.New("Store is missing")
+		return errors.New("restarter: Store is missing")
 	case c.Worker == "":
-		return errors.New("Worker is missing")
+		return errors.New("restarter: Worker is missing")
 	case c.StableFor < 0:
-		return errors.New("StableFor is negative")
+		return errors.New("restarter: StableFor is negative")
 	}
 	for _, n := range []struct {
 		name  string
@@ -76,11 +76,11 @@ func (c RestarterConfig) validate() error {
 		{"MaxDeliveries", int64(c.MaxDeliveries)},
 	} {
 		if n.value <= 0 {
-			return fmt.Errorf("%s is not positive", n.name)
+			return fmt.Errorf("restarter: %s is not positive", n.name)
 		}
 	}
 	if err := c.Retry.validate(); err != nil {
-		return fmt.Errorf("Retry: %w", err)
+		return fmt.Errorf("restarter: Retry: %w", err)
 	}
 	return nil
 }
@@ -96,7 +96,7 @@ var _ Work = (*Restarter)(nil)
 // NewRestarter returns a restarter.
 func NewRestarter(cfg RestarterConfig) (*Restarter, error) {
 	if err := cfg.validate(); err != nil {
-		return nil, fmt.Errorf("restarter: %w", err)
+		return nil, err
 	}
 	return &Restarter{cfg: cfg, slots: semaphore.NewWeighted(int64(cfg.DriverSlots))}, nil
 }

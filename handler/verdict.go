@@ -59,9 +59,7 @@ type Report struct {
 	Took       time.Duration
 }
 
-// Acked, Buried and Retried report which settlement was tried.
-func (r Report) Acked() bool   { return r.fate == done }
-func (r Report) Buried() bool  { return r.fate == buried }
+// Retried reports whether the message was given back.
 func (r Report) Retried() bool { return r.fate == retried }
 
 // LeaseLost reports whether the message was left because its lease was lost.

@@ -1,7 +1,6 @@
 package natsd
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 
@@ -30,7 +29,7 @@ func (l *logger) Fatalf(format string, v ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.cause == nil {
-		l.cause = errors.New(fmt.Sprintf(format, v...))
+		l.cause = fmt.Errorf(format, v...)
 	}
 }
 

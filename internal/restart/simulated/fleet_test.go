@@ -243,7 +243,7 @@ func TestFleet_SecondLateRequestDoesNotPutOffTheFirst(t *testing.T) {
 		mustRestart(t, f, host)
 		time.Sleep(10*time.Second - 1)
 		wantBoots(t, f, host, 0)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		wantBoots(t, f, host, 1)
 		time.Sleep(time.Hour)
 		wantBoots(t, f, host, 1)

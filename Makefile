@@ -1,0 +1,45 @@
+# Every target works on a fresh checkout with nothing installed but Go.
+
+GOFUMPT     = go run mvdan.cc/gofumpt@v0.12.0
+STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+FUZZTIME ?= 30s
+
+.PHONY: run test race cover bench lint fmt vuln fuzz build
+
+run: ## the demo
+	go run ./cmd/mandrill demo
+
+test:
+	go test ./...
+
+# Tests of whole processes do not share memory with the test, so the race detector sees nothing more in them.
+race:
+	go test -race -skip '^TestProcess' ./...
+
+cover:
+	go test -coverprofile=cover.out -coverpkg=./... ./...
+	go tool cover -html=cover.out -o cover.html
+	go tool cover -func=cover.out | tail -1
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./...
+
+lint:
+	@unformatted=$$($(GOFUMPT) -l .) && test -z "$$unformatted" || { echo "not formatted (make fmt): $$unformatted"; exit 1; }
+	go vet ./...
+	$(STATICCHECK) ./...
+
+fmt:
+	$(GOFUMPT) -w .
+
+vuln:
+	$(GOVULNCHECK) ./...
+
+fuzz:
+	go test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/restart
+	go test -run '^$$' -fuzz '^FuzzLoad$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/config
+
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/mandrill ./cmd/mandrill

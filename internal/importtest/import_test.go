@@ -1,0 +1,129 @@
+// Package importtest holds the directions in which Mandrill's packages may import each other, from the real import
+// graph. It has only tests.
+package importtest
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/mayhem-mandrill/mandrill/"
+
+// A rule says which of our packages those that match Package may import. Patterns are path.Match's; the first rule that
+// matches a package is its own.
+type rule struct {
+	Package string
+	May     []string
+	Why     string
+}
+
+var (
+	vocabulary = []string{"internal/restart"}
+	onBroker   = []string{"internal/restart", "internal/stream"}
+)
+
+var rules = []rule{
+	{"cmd/mandrill", []string{"*", "*/*", "*/*/*"}, "it is the only place where parts meet"},
+	{"publisher", onBroker, "it knows neither who consumes nor who handles"},
+	{"consumer", onBroker, "it knows neither who publishes nor what is done with a message"},
+	{
+		"handler",
+		[]string{"internal/restart", "internal/journal", "internal/deadletter", "internal/store", "internal/policy"},
+		"it knows neither consumer nor publisher, nor which driver and store it is given",
+	},
+	{"internal/restart", nil, "a vocabulary imports nothing of ours"},
+	{"internal/store", vocabulary, "a vocabulary speaks of requests and outcomes only"},
+	{"internal/policy", vocabulary, "its gates are pure functions"},
+	{"internal/restart/*", append([]string{"internal/restart/simulated"}, vocabulary...), "a driver knows hosts, and nothing of messages"},
+	{"internal/store/*", append([]string{"internal/store"}, vocabulary...), "a store knows requests, and nothing of messages"},
+	{"internal/journal", onBroker, "it stands between the vocabulary and the broker"},
+	{"internal/journal/*", append([]string{"internal/journal"}, onBroker...), "its contract is told in its own words"},
+	{"internal/deadletter", onBroker, "it stands between the vocabulary and the broker"},
+	{"internal/stream", vocabulary, "everybody else spells subjects through it"},
+	{"internal/natsd", nil, "it runs a server, whatever that is for"},
+	{"internal/natsd/*", []string{"internal/natsd"}, "a test's server is a server"},
+	{"internal/config", vocabulary, "it checks values, and builds nothing"},
+	{"internal/importtest", nil, "it only looks"},
+}
+
+// testOnly are packages for tests: nothing that is built into the binary may reach them, nor the testing package.
+var testOnly = []string{
+	"testing", "internal/natsd/natsdtest", "internal/restart/restarttest", "internal/restart/fleettest",
+	"internal/store/storetest", "internal/journal/journaltest", "pgregory.net/rapid", "go.uber.org/goleak",
+	"github.com/google/go-cmp/cmp", "github.com/rogpeppe/go-internal/testscript",
+}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+}
+
+func list(t *testing.T, patterns ...string) []listed {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", append([]string{"list", "-json=ImportPath,Imports,Deps"}, patterns...)...).Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("go list: %v\n%s", err, exit.Stderr)
+		}
+		t.Fatal(err)
+	}
+	var all []listed
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		err := dec.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	used := map[string]bool{}
+	for _, p := range list(t, module+"...") {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		i := slices.IndexFunc(rules, func(r rule) bool { return matches(r.Package, name) })
+		if i < 0 {
+			t.Errorf("%s has no rule: say what it may import, and why", name)
+			continue
+		}
+		used[rules[i].Package] = true
+		for _, imported := range p.Imports {
+			imported, ours := strings.CutPrefix(imported, module)
+			if ours && !slices.ContainsFunc(rules[i].May, func(may string) bool { return matches(may, imported) }) {
+				t.Errorf("%s imports %s, and %s", name, imported, rules[i].Why)
+			}
+		}
+	}
+	for _, r := range rules {
+		if !used[r.Package] {
+			t.Errorf("the rule for %s matches nothing any more", r.Package)
+		}
+	}
+}
+
+func TestBinaryHasNothingForTests(t *testing.T) {
+	for _, p := range list(t, module+"cmd/mandrill") {
+		for _, dep := range p.Deps {
+			if slices.Contains(testOnly, strings.TrimPrefix(dep, module)) {
+				t.Errorf("the binary depends on %s, which is for tests", dep)
+			}
+		}
+	}
+}
+
+func matches(pattern, name string) bool {
+	ok, err := path.Match(pattern, name)
+	return err == nil && ok
+}
