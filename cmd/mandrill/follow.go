@@ -43,7 +43,7 @@ func newFollower(ctx context.Context, conn *connection, group restart.Group) (*f
 	if f.sub, err = conn.ChanSubscribe(stream.OutcomeSubject(group, ">"), f.told); err != nil {
 		return nil, fmt.Errorf("cannot listen for outcomes: %w", err)
 	}
-	if err := conn.FlushWithContext(ctx); err != nil {
+	if err := conn.FlushTimeout(flushTimeout); err != nil {
 		return nil, fmt.Errorf("cannot listen for outcomes: %w", err)
 	}
 	return f, nil

@@ -20,9 +20,12 @@ outcome, and no host is restarted twice for one request, whichever worker, NATS 
 		Example: `  mandrill demo
   mandrill worker
   mandrill publish cattle-a1b2 --reason "kernel update"`,
+		Args:          knownVerb,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.SuggestionsMinimumDistance = 2
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &config.UsageError{Err: err} })
@@ -31,6 +34,17 @@ outcome, and no host is restarted twice for one request, whichever worker, NATS 
 		a.demoCommand(), a.workerCommand(), a.publishCommand(), a.serverCommand(), a.configCommand(), a.versionCommand(),
 	)
 	return root
+}
+
+// knownVerb is asked when no verb matches.
+func knownVerb(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return usagef("unknown verb %q, did you mean %s?", args[0], strings.Join(near, " or "))
+	}
+	return usagef("unknown verb %q", args[0])
 }
 
 // usageArgs makes a mistake in the arguments one of usage.

@@ -23,6 +23,8 @@ type tally struct {
 	handedBack  int
 	unknown     int
 	leasesLost  int
+	stopping    bool
+	leftBehind  int             // leases lost since the stop began
 	lags        []time.Duration // a ring of maxLags
 	next        int
 }
@@ -44,6 +46,9 @@ func (t *tally) add(r handler.Report) {
 		t.unknown++
 	case r.LeaseLost():
 		t.leasesLost++
+		if t.stopping {
+			t.leftBehind++
+		}
 	}
 	if r.Outcome.Kind == "" || r.Retried() || r.SettleErr != nil {
 		return
@@ -57,11 +62,18 @@ func (t *tally) add(r handler.Report) {
 	}
 }
 
+// stop marks the beginning of the stop. A lease that was lost before it is another worker's business since then.
+func (t *tally) stop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stopping = true
+}
+
 // undecided returns how many messages were in work when the worker stopped, and are neither finished nor handed back.
 func (t *tally) undecided() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.unknown + t.leasesLost
+	return t.unknown + t.leftBehind
 }
 
 // deliveries returns how many were not the first of their message, and how often leases were extended.
