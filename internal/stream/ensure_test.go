@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -249,7 +250,87 @@ func TestEnsure_CreatesAgainWhatWasJustDeleted(t *testing.T) {
 	}
 }
 
-// Whoever can publish finds a journal: no worker may ever see work without one while others are starting.
+// No request can be stored before there is a journal, however a start is cut short.
+func TestEnsure_CreatesTheWorkStreamLast(t *testing.T) {
+	var created []string
+	js := interposed{natsdtest.Start(t).JetStream(t), func(op, stream string) error {
+		if op == "create" {
+			created = append(created, stream)
+		}
+		return nil
+	}}
+	if _, err := Ensure(t.Context(), js, Settings{Replicas: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{Journal, Dead, Work}, created); diff != "" {
+		t.Errorf("created (-want +got):\n%s", diff)
+	}
+}
+
+// Whoever is still starting while others publish must not take that for work whose journal was lost.
+func TestEnsure_AnotherWorkerMayBeginToWorkAtAnyMoment(t *testing.T) {
+	for _, moment := range []string{"look " + Work, "look " + Journal, "look " + Dead, "create " + Journal, "create " + Dead, "create " + Work} {
+		t.Run(moment, func(t *testing.T) {
+			server := natsdtest.Start(t)
+			work := sync.OnceFunc(func() {
+				other := server.JetStream(t)
+				mustEnsure(t, other)
+				publish(t, other, "a")
+			})
+			js := interposed{server.JetStream(t), func(op, stream string) error {
+				if op+" "+stream == moment {
+					work()
+				}
+				return nil
+			}}
+			if _, err := Ensure(t.Context(), js, testSettings); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestEnsure_TriesAgainWhatEndsWellInAMoment(t *testing.T) {
+	for name, refusal := range map[string]error{
+		"its folder is not gone yet": &jetstream.APIError{Code: 500, ErrorCode: 10049},
+		"somebody else was faster":   jetstream.ErrStreamNameAlreadyInUse,
+	} {
+		t.Run(name, func(t *testing.T) {
+			refused := false
+			js := interposed{natsdtest.Start(t).JetStream(t), func(op, stream string) error {
+				if op == "create" && !refused {
+					refused = true
+					return refusal
+				}
+				return nil
+			}}
+			if _, err := Ensure(t.Context(), js, testSettings); err != nil || !refused {
+				t.Errorf("got %v, refused once: %t", err, refused)
+			}
+		})
+	}
+}
+
+// interposed calls before, ahead of every look at a stream and every creation of one, and fails where that fails.
+type interposed struct {
+	jetstream.JetStream
+	before func(op, stream string) error
+}
+
+func (i interposed) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	if err := i.before("look", name); err != nil {
+		return nil, err
+	}
+	return i.JetStream.Stream(ctx, name)
+}
+
+func (i interposed) CreateStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
+	if err := i.before("create", cfg.Name); err != nil {
+		return nil, err
+	}
+	return i.JetStream.CreateStream(ctx, cfg)
+}
+
 func TestEnsure_ManyAtOnceOnOneServer(t *testing.T) {
 	server := natsdtest.Start(t)
 	testManyAtOnce(t, server.JetStream, 10, 1)

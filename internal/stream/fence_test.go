@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -41,7 +40,7 @@ func testFence(t *testing.T, connect func(testing.TB) jetstream.JetStream, round
 			group restart.Group
 			host  restart.Host
 		}{{"default", "b.example.net"}, {"other", "a.example.net"}, {"default", "a.example.net"}, {"default", "b"}} {
-			if err := fence(t, js, other.group, id, other.host); !refused(err) {
+			if err := fence(t, js, other.group, id, other.host); !IsWrongSequence(err) {
 				t.Errorf("group %s, host %s: got %v, want a refusal", other.group, other.host, err)
 			}
 		}
@@ -81,7 +80,7 @@ func race(t *testing.T, conns []jetstream.JetStream) {
 		switch {
 		case err == nil:
 			winners++
-		case !refused(err):
+		case !IsWrongSequence(err):
 			t.Errorf("racer %d: got %v, want a refusal", i, err)
 		}
 	}
@@ -105,10 +104,4 @@ func fence(t *testing.T, js jetstream.JetStream, group restart.Group, id uuid.UU
 	_, err := js.Publish(t.Context(), JournalSubject(group, id, host), []byte("{}"),
 		jetstream.WithExpectLastSequenceForSubject(0, JournalByID(id)))
 	return err
-}
-
-func refused(err error) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) &&
-		(api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }
