@@ -24,6 +24,9 @@ type Letter struct {
 	Deliveries   int             `json:"deliveries"`
 	Version      string          `json:"version,omitempty"` // the message's header Mandrill-Version
 	Data         []byte          `json:"data"`              // the message as it came, in base64
+	// DataSize is how many bytes came, where Data is only their beginning: base64 is longer, so a message of the
+	// greatest size that the broker takes does not fit into a letter.
+	DataSize int `json:"data_size,omitempty"`
 }
 
 // A Box is where letters are put.
@@ -31,6 +34,9 @@ type Box struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
 }
+
+// headerRoom is what is kept free in a message for its headers, which count towards the broker's limit.
+const headerRoom = 1024
 
 // Open returns the box behind js. The stream must be there.
 func Open(ctx context.Context, js jetstream.JetStream) (*Box, error) {
@@ -44,19 +50,53 @@ func Open(ctx context.Context, js jetstream.JetStream) (*Box, error) {
 // Bury puts a letter into the box and returns once it is stored, by this call or by an earlier one for the same work
 // message.
 func (b *Box) Bury(ctx context.Context, l Letter) error {
-	data, err := json.Marshal(l)
+	data, err := encode(l, b.js.Conn().MaxPayload()-headerRoom)
 	if err != nil {
 		return fmt.Errorf("cannot encode dead letter: %w", err)
 	}
 	subject := stream.DeadSubject(l.WorkSubject, l.WorkSequence)
-	_, err = b.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data},
-		jetstream.WithExpectLastSequencePerSubject(0))
+	err = b.put(ctx, subject, data, 0)
 	if stream.IsWrongSequence(err) {
-		// A replicated stream also refuses while another worker's letter is only on its way, so look.
-		_, err = b.stream.GetLastMsgForSubject(ctx, subject)
+		err = b.putBeside(ctx, subject, data, l)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot store dead letter %s: %w", subject, err)
 	}
 	return nil
+}
+
+func (b *Box) put(ctx context.Context, subject string, data []byte, expect uint64) error {
+	_, err := b.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data},
+		jetstream.WithExpectLastSequencePerSubject(expect))
+	return err
+}
+
+// putBeside looks at the letter that is there already. A replicated stream also refuses while another worker's letter
+// is only on its way: then it finds none, and that is the error. A letter for a message of an earlier work stream,
+// whose sequences were the same, is left where it is, and this one is put beside it.
+func (b *Box) putBeside(ctx context.Context, subject string, data []byte, l Letter) error {
+	msg, err := b.stream.GetLastMsgForSubject(ctx, subject)
+	if err != nil {
+		return err
+	}
+	var there Letter
+	if err := json.Unmarshal(msg.Data, &there); err == nil && there.Stored.Equal(l.Stored) {
+		return nil
+	}
+	return b.put(ctx, subject, data, msg.Sequence)
+}
+
+// encode cuts the letter's data where the whole would be larger than limit: a letter that cannot be stored would have
+// its message delivered again for ever.
+func encode(l Letter, limit int64) ([]byte, error) {
+	data, err := json.Marshal(l)
+	over := int64(len(data)) - limit
+	if err != nil || over <= 0 {
+		return data, err
+	}
+	const sizeField = int64(len(`,"data_size":9223372036854775807`))
+	cut := (over + sizeField + 3) / 4 * 3 // four characters of base64 for three bytes
+	l.DataSize = len(l.Data)
+	l.Data = l.Data[:max(0, int64(len(l.Data))-cut)]
+	return json.Marshal(l)
 }

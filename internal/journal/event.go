@@ -10,6 +10,7 @@ package journal
 import (
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -32,6 +33,8 @@ const (
 func (k Kind) Terminal() bool {
 	return k == Skipped || k == Expired || k == Cancelled || k == Dead
 }
+
+func (k Kind) known() bool { return k == Restarting || k == Failed || k.Terminal() }
 
 // A Key names a request. Its id may appear under one group and host only.
 type Key struct {
@@ -77,6 +80,8 @@ func MayFollow(last, next Event) error {
 	switch {
 	case last.Kind.Terminal():
 		return refuse("the request has ended")
+	case !last.IsZero() && !last.Kind.known():
+		return refuse("nobody knows what that says")
 	case !last.IsZero() && next.From != last.From:
 		return refuse("the epoch is for life")
 	case next.Takeover && next.Kind != Restarting:
@@ -108,6 +113,9 @@ func mayRestart(last, next Event, refuse func(string) error) error {
 	switch {
 	case next.From == "":
 		return refuse("it has no epoch")
+	case !utf8.ValidString(string(next.From)):
+		// It would be read back as another epoch, which is the proof of a restart.
+		return refuse("its epoch is not text")
 	case next.Takeover:
 		if last.Kind != Restarting || next.Attempt != last.Attempt {
 			return refuse("there is no such trigger to take over")

@@ -16,7 +16,8 @@ import (
 )
 
 var (
-	// ErrConflict is returned by Append when another event stands where the new one was to go. It was not appended.
+	// ErrConflict is returned by Append when another event stands where the new one was to go. It was not appended; or
+	// it was, its answer was lost, and another's event stands on it already. Either way the request is another's now.
 	ErrConflict = errors.New("another event was there first")
 
 	// ErrIDReused is returned by Last for an id under which another host or group has events.
@@ -37,7 +38,8 @@ type Config struct {
 	// nothing.
 	Created time.Time
 	MaxAge  time.Duration
-	// AnswerTimeout is how long one append waits for its answer before it is unknown. Zero means 5 s.
+	// AnswerTimeout is how long one append waits for its answer before it is unknown, and how long a read does. Zero
+	// means 5 s.
 	AnswerTimeout time.Duration
 }
 
@@ -78,8 +80,11 @@ func (j *Journal) Covers(stored time.Time) bool {
 }
 
 // Last returns the latest event of a request; the zero Event if there is none; ErrIDReused if another host's or
-// group's events stand under its id.
+// group's events stand under its id. It takes no longer than AnswerTimeout.
 func (j *Journal) Last(ctx context.Context, key Key) (Event, error) {
+	// The library waits as long as the context does, which may be for a whole lease: a leader that dies does not answer.
+	ctx, cancel := context.WithTimeout(ctx, j.cfg.AnswerTimeout)
+	defer cancel()
 	msg, err := j.raw.GetLastMsgForSubject(ctx, stream.JournalByID(key.ID))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return Event{}, nil
@@ -98,14 +103,17 @@ func (j *Journal) Last(ctx context.Context, key Key) (Event, error) {
 	if err := json.Unmarshal(msg.Data, &last); err != nil {
 		return Event{}, fmt.Errorf("cannot read journal of %s, sequence %d: %w", key.ID, msg.Sequence, err)
 	}
+	if !last.Kind.known() {
+		return Event{}, fmt.Errorf("cannot read journal of %s, sequence %d: unknown event %q", key.ID, msg.Sequence, last.Kind)
+	}
 	last.Sequence = msg.Sequence
 	return last, nil
 }
 
 // Append appends next on last, which is the zero Event where nothing is expected, and returns next with its own id and
-// sequence. ErrConflict means that it was not appended. Any other error means that this is not known; it comes only
-// when ctx has ended, because until then an append without an answer is tried again, and known by its id if it had
-// arrived.
+// sequence. What MayFollow refuses is never sent. ErrConflict means that another event stands last. Any other error
+// means that this is not known; it comes only when ctx has ended, because until then an append without an answer is
+// tried again, and known by its id if it had arrived. Nothing is sent once ctx has ended.
 func (j *Journal) Append(ctx context.Context, key Key, last, next Event) (Event, error) {
 	if err := MayFollow(last, next); err != nil {
 		return Event{}, err
@@ -159,9 +167,13 @@ func (j *Journal) tryAppend(ctx context.Context, key Key, data []byte, last, nex
 // publish sends the event expecting that sequence to be the last under the request's id, whatever host and group: a
 // second host under one id is refused by the same compare.
 func (j *Journal) publish(ctx context.Context, key Key, data []byte, expect uint64) (uint64, error) {
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
 	msg := &nats.Msg{Subject: stream.JournalSubject(key.Group, key.ID, key.Host), Data: data}
 	future, err := j.js.PublishMsgAsync(msg,
-		jetstream.WithExpectLastSequenceForSubject(expect, stream.JournalByID(key.ID)))
+		jetstream.WithExpectLastSequenceForSubject(expect, stream.JournalByID(key.ID)),
+		jetstream.WithRetryAttempts(0)) // the library's own would go on after ctx has ended
 	if err != nil {
 		return 0, err
 	}

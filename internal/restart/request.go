@@ -19,6 +19,9 @@ const (
 	// the journal's memory, so that no request outlives what is known of it.
 	DefaultLifetime = 24 * time.Hour
 	MaxLifetime     = 7 * 24 * time.Hour
+
+	// maxTextLen bounds each free text in bytes, so that whatever quotes one still fits into a message.
+	maxTextLen = 4096
 )
 
 // A Request asks for one restart of one host.
@@ -74,8 +77,11 @@ func (r *Request) Complete(domain string, now time.Time) error {
 		r.ID = id
 	}
 	r.fillTimes(now)
-	if !r.NotAfter.After(now) {
+	switch {
+	case !r.NotAfter.After(now):
 		return &FieldError{"not_after", fmt.Sprintf("%s has passed", r.NotAfter.Format(time.RFC3339))}
+	case r.NotAfter.Sub(now) > MaxLifetime:
+		return &FieldError{"not_after", fmt.Sprintf("%s is more than %s from now", r.NotAfter.Format(time.RFC3339), MaxLifetime)}
 	}
 	return r.Validate()
 }
@@ -105,6 +111,18 @@ func (r *Request) Validate() error {
 	}
 	if _, err := ParseGroup(string(r.Group)); err != nil {
 		return err
+	}
+	for _, text := range []struct{ field, value string }{
+		{"instance", r.Instance},
+		{"reason", r.Reason},
+		{"requested_by", r.RequestedBy},
+		{"campaign", r.Campaign},
+		{"replay_of", r.ReplayOf},
+		{"requeued_from", r.RequeuedFrom},
+	} {
+		if len(text.value) > maxTextLen {
+			return &FieldError{text.field, fmt.Sprintf("has %d bytes, more than %d", len(text.value), maxTextLen)}
+		}
 	}
 	switch lifetime := r.NotAfter.Sub(r.RequestedAt); {
 	case r.RequestedAt.IsZero():
