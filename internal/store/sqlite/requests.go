@@ -66,6 +66,9 @@ type place struct {
 	requestedAt, seq int64
 }
 
+// beginning is before every request: the latest comes first.
+var beginning = place{math.MaxInt64, math.MaxInt64}
+
 // Requests implements store.Store. It reads page by page, and holds nothing while its caller has a request: so a slow
 // caller does not keep the write-ahead log from being emptied, and one that asks for outcomes in its loop does not
 // wait for a connection that it has itself.
@@ -75,7 +78,7 @@ func (s *Store) Requests(ctx context.Context, f store.Filter) iter.Seq2[restart.
 		if left <= 0 {
 			left = math.MaxInt
 		}
-		for after := (place{math.MaxInt64, math.MaxInt64}); left > 0; {
+		for after := beginning; left > 0; {
 			n := min(left, pageSize)
 			page, last, err := s.requestsAfter(ctx, after, f, n)
 			if err != nil {
@@ -99,8 +102,28 @@ func (s *Store) Requests(ctx context.Context, f store.Filter) iter.Seq2[restart.
 func (s *Store) requestsAfter(ctx context.Context, after place, f store.Filter, n int) (page []restart.Request,
 	last place, err error,
 ) {
+	query, args := requestsQuery(after, f, n)
+	rows, err := s.reads.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, place{}, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var r restart.Request
+		var notAfter int64
+		if err := rows.Scan(&last.seq, &r.ID, &r.Instance, &r.Host, &r.Group, &r.Reason, &r.RequestedBy,
+			&last.requestedAt, &notAfter, &r.Campaign, &r.ReplayOf, &r.RequeuedFrom, &r.MinUptime, &r.Raw); err != nil {
+			return nil, place{}, err
+		}
+		r.RequestedAt, r.NotAfter = fromMicros(last.requestedAt), fromMicros(notAfter)
+		page = append(page, r)
+	}
+	return page, last, rows.Err()
+}
+
+func requestsQuery(after place, f store.Filter, n int) (query string, args []any) {
 	where := []string{"(requested_at, seq) < (?, ?)"}
-	args := []any{after.requestedAt, after.seq}
+	args = []any{after.requestedAt, after.seq}
 	add := func(condition string, arg any) {
 		where = append(where, condition)
 		args = append(args, arg)
@@ -117,21 +140,6 @@ func (s *Store) requestsAfter(ctx context.Context, after place, f store.Filter, 
 	if !f.Until.IsZero() {
 		add("requested_at < ?", micros(f.Until))
 	}
-	query := selectRequests + " WHERE " + strings.Join(where, " AND ") + " ORDER BY requested_at DESC, seq DESC LIMIT ?"
-	rows, err := s.reads.QueryContext(ctx, query, append(args, n)...)
-	if err != nil {
-		return nil, place{}, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var r restart.Request
-		var notAfter int64
-		if err := rows.Scan(&last.seq, &r.ID, &r.Instance, &r.Host, &r.Group, &r.Reason, &r.RequestedBy,
-			&last.requestedAt, &notAfter, &r.Campaign, &r.ReplayOf, &r.RequeuedFrom, &r.MinUptime, &r.Raw); err != nil {
-			return nil, place{}, err
-		}
-		r.RequestedAt, r.NotAfter = fromMicros(last.requestedAt), fromMicros(notAfter)
-		page = append(page, r)
-	}
-	return page, last, rows.Err()
+	query = selectRequests + " WHERE " + strings.Join(where, " AND ") + " ORDER BY requested_at DESC, seq DESC LIMIT ?"
+	return query, append(args, n)
 }

@@ -42,7 +42,8 @@ func migrate(ctx context.Context, db *sql.DB, log zerolog.Logger) error {
 	return nil
 }
 
-// identify returns the identity of the database, which the first to ask makes.
+// identify returns the identity of the database, which the first to ask makes. It writes in any case, and so finds a
+// file that cannot be written, which SQLite silently opens for reading, before the first request does.
 func identify(ctx context.Context, db *sql.DB) (uuid.UUID, error) {
 	id, err := uuid.NewRandom()
 	if err != nil {

@@ -85,9 +85,6 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 		return err
 	}
 	s.writes.SetMaxOpenConns(1)
-	if err := probe(ctx, s.writes); err != nil {
-		return err
-	}
 	if err := migrate(ctx, s.writes, cfg.Logger); err != nil {
 		return err
 	}
@@ -113,7 +110,7 @@ func (s *Store) Close() error { return s.close() }
 func (s *Store) release() error {
 	var errs []error
 	if s.writer != nil {
-		s.writer.stop()
+		errs = append(errs, s.writer.stop())
 	}
 	if s.reads != nil {
 		errs = append(errs, s.reads.Close())
@@ -173,11 +170,4 @@ func dsn(path string, params ...string) string {
 		s += "&" + p
 	}
 	return s
-}
-
-// probe takes the write lock once. Without it a file that cannot be written, which SQLite silently opens for reading,
-// would be found only by the first request.
-func probe(ctx context.Context, db *sql.DB) error {
-	_, err := db.ExecContext(ctx, "BEGIN IMMEDIATE; ROLLBACK")
-	return err
 }

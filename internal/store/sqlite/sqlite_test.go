@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/rs/zerolog"
-
 	"github.com/mayhem-mandrill/mandrill/internal/store"
 	"github.com/mayhem-mandrill/mandrill/internal/store/sqlite"
 	"github.com/mayhem-mandrill/mandrill/internal/store/storetest"
@@ -25,7 +23,7 @@ func TestStore_KeepsTheContract(t *testing.T) {
 // mustOpen opens a store that the caller closes; to close it again is harmless.
 func mustOpen(t testing.TB, path string) *sqlite.Store {
 	t.Helper()
-	s, err := sqlite.Open(t.Context(), sqlite.Config{Path: path, Logger: zerolog.New(zerolog.NewTestWriter(t))})
+	s, err := sqlite.Open(t.Context(), sqlite.Config{Path: path})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,12 +18,13 @@ const maxBatch = 1024
 
 // A writer has the connection that writes, and the goroutine that has it to itself.
 type writer struct {
-	conn *sql.Conn
-	stmt statements
+	conn     *sql.Conn
+	stmt     statements
+	prepared []*sql.Stmt // those of stmt, to be closed
 
 	queue   chan *write // unbuffered: what was sent is taken, and will be answered
 	stopped chan struct{}
-	stop    func() // returns when what was taken is answered
+	stop    func() error // returns when what was taken is answered
 }
 
 // A write is what one caller waits for.
@@ -47,14 +48,14 @@ func startWriter(ctx context.Context, db *sql.DB) (*writer, error) {
 	}
 	w := &writer{conn: conn, queue: make(chan *write), stopped: make(chan struct{})}
 	if err := w.prepare(ctx); err != nil {
-		return nil, errors.Join(err, conn.Close())
+		return nil, errors.Join(err, w.release())
 	}
 	var running sync.WaitGroup
 	running.Go(w.run)
-	w.stop = sync.OnceFunc(func() {
+	w.stop = sync.OnceValue(func() error {
 		close(w.stopped)
 		running.Wait()
-		conn.Close() // only hands it back to its pool, which is closed next
+		return w.release()
 	})
 	return w, nil
 }
@@ -77,8 +78,19 @@ func (w *writer) prepare(ctx context.Context) error {
 			return fmt.Errorf("cannot prepare %q: %w", p.sql, err)
 		}
 		*p.stmt = stmt
+		w.prepared = append(w.prepared, stmt)
 	}
 	return nil
+}
+
+// release hands the connection back to its pool, without the statements: database/sql does not close those of a single
+// connection, and SQLite keeps a connection that has any open, with its files, until the process ends.
+func (w *writer) release() error {
+	var errs []error
+	for _, stmt := range w.prepared {
+		errs = append(errs, stmt.Close())
+	}
+	return errors.Join(append(errs, w.conn.Close())...)
 }
 
 // do has run executed in some transaction, and returns once that is durable. Where ctx ends first, run may still be
@@ -113,17 +125,8 @@ func (w *writer) run() {
 		case <-w.stopped:
 			return
 		}
-		err := w.transact(batch)
-		for _, op := range batch {
-			// If the batch is not durable, no answer in it counts: even "the id is another's" may speak of a row
-			// that has just been rolled back.
-			if err == nil {
-				op.done <- op.err
-			} else {
-				op.done <- err
-			}
-		}
-		clear(batch)
+		w.answer(batch, w.transact(batch))
+		clear(batch) // lets go of what the callers sent
 		batch = batch[:0]
 	}
 }
@@ -139,6 +142,19 @@ func (w *writer) gather(batch []*write) []*write {
 		}
 	}
 	return batch
+}
+
+// answer tells every caller of a batch how its write went.
+func (w *writer) answer(batch []*write, err error) {
+	for _, op := range batch {
+		// If the batch is not durable, no answer in it counts: even "the id is another's" may speak of a row that has
+		// just been rolled back.
+		if err == nil {
+			op.done <- op.err
+		} else {
+			op.done <- err
+		}
+	}
 }
 
 // transact runs a batch in one transaction. Its error means that nothing of the batch may be relied on.

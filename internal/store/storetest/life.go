@@ -16,6 +16,7 @@ import (
 var lifeTests = []test{
 	{"CancelledCallerIsTurnedAway", cancelledBefore},
 	{"CallerStopsWaitingWhenItsContextEnds", cancelledWhileWaiting},
+	{"CallerThatStoppedWaitingHasItsBytesBack", cancelledRawIsCopied},
 	{"CancellingSomeDoesNotHurtTheOthers", cancelledAmongOthers},
 	{"CallsAfterCloseAreRefused", callsAfterClose},
 	{"CloseMayBeCalledAgainAndAtOnce", closeTwice},
@@ -69,6 +70,26 @@ func cancelledWhileWaiting(t *testing.T, f *fixture) {
 	for _, name := range []string{Save, Finish} {
 		if err := calls[name](t.Context(), f); err != nil {
 			t.Errorf("%s after the stall: %v", name, err)
+		}
+	}
+}
+
+// cancelledRawIsCopied: the write may go on when its caller has gone, and must not store what that does next.
+func cancelledRawIsCopied(t *testing.T, f *fixture) {
+	release := f.db.Stall(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	r := NewRequest("a.example.net")
+	want := string(r.Raw)
+	if err := f.Save(ctx, r); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got error %v, want %v", err, context.DeadlineExceeded)
+	}
+	clear(r.Raw)
+	release()
+	f.reopen(t)
+	for _, got := range f.mustRequests(t, store.Filter{}) {
+		if string(got.Raw) != want {
+			t.Errorf("got raw %q, want %q", got.Raw, want)
 		}
 	}
 }

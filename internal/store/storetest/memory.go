@@ -87,7 +87,9 @@ func (m *Memory) Finish(ctx context.Context, o restart.Outcome) (stands restart.
 			stands = first
 			return nil
 		}
-		o.At, o.Receipt.TriggeredAt, o.Receipt.VerifiedAt = kept(o.At), kept(o.Receipt.TriggeredAt), kept(o.Receipt.VerifiedAt)
+		for _, t := range []*time.Time{&o.At, &o.Receipt.TriggeredAt, &o.Receipt.VerifiedAt} {
+			*t = kept(*t)
+		}
 		if m.outcomes == nil {
 			m.outcomes = make(map[uuid.UUID]restart.Outcome)
 		}

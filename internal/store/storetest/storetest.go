@@ -136,7 +136,7 @@ var noon = time.Date(2026, 3, 29, 12, 0, 0, 123456000, time.UTC)
 // NewRequest returns a valid request with an id of its own.
 func NewRequest(host restart.Host) restart.Request {
 	return restart.Request{
-		ID:          uuid.New(),
+		ID:          uuid.Must(uuid.NewV7()),
 		Instance:    string(host),
 		Host:        host,
 		Group:       restart.DefaultGroup,

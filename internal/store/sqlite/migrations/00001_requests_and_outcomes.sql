@@ -48,8 +48,3 @@ CREATE TABLE outcomes (
 ) STRICT;
 
 CREATE INDEX outcomes_by_kind ON outcomes (kind, at);
-
--- +goose Down
-DROP TABLE outcomes;
-DROP TABLE requests;
-DROP TABLE identity;
