@@ -31,11 +31,6 @@ var (
 )
 
 const (
-	// pullWait is how long one fetch waits for messages. A stop waits for the fetch that is under way, because a message
-	// on its way to a fetch that was given up would be held by nobody for AckWait. It is well under the second in which
-	// another worker is to hold what this one hands back.
-	pullWait = 500 * time.Millisecond
-
 	// fetchPatience is how long free slots wait for more to become free, and maxFetch bounds what is fetched together.
 	fetchPatience = 3 * time.Millisecond
 	maxFetch      = 2000
@@ -70,7 +65,7 @@ type Consumer struct {
 	once  sync.Mutex // held while Run runs
 
 	// What follows belongs to Run's goroutine.
-	pull    jetstream.Consumer
+	next    string // where messages are asked for; empty if that is not known to be there
 	ackWait time.Duration
 	asked   time.Time // when ackWait was read
 	created time.Time // the work stream
@@ -169,7 +164,7 @@ func (c *Consumer) pullAll(ctx context.Context, start func(*Delivery)) error {
 		}
 		if ctx.Err() == nil {
 			c.cfg.Logger.Warn().Err(err).Msg("cannot pull, attaching again")
-			c.pull = nil
+			c.next = ""
 			// Attaching may succeed each time where pulling never does, as with a limit on what may be asked for.
 			pause(ctx, delays.NextBackOff())
 		}
@@ -177,39 +172,10 @@ func (c *Consumer) pullAll(ctx context.Context, start func(*Delivery)) error {
 	return nil
 }
 
-// fetch asks for n messages and starts those that come within pullWait. It is not cut short by ctx: see pullWait. What
-// comes after ctx has ended is started when the fetch is over, not before: it would be given back at once, and be
-// delivered to this same fetch, again and again, until it counts as poison.
-func (c *Consumer) fetch(ctx context.Context, n int, start func(*Delivery)) (started int, err error) {
-	batch, err := c.pull.Fetch(n, jetstream.FetchMaxWait(pullWait))
-	if err != nil {
-		return 0, err
-	}
-	var late []*Delivery
-	for msg := range batch.Messages() {
-		meta, err := msg.Metadata()
-		if err != nil {
-			c.cfg.Logger.Error().Err(err).Str("subject", msg.Subject()).Msg("message without metadata left alone")
-			continue
-		}
-		started++
-		d := &Delivery{conn: c.cfg.Conn, msg: msg, meta: meta, ackWait: c.ackWait, created: c.created, intake: ctx}
-		if ctx.Err() != nil {
-			late = append(late, d)
-			continue
-		}
-		start(d)
-	}
-	for _, d := range late {
-		start(d)
-	}
-	return started, batch.Error()
-}
-
 // attach makes sure that there is a consumer to pull from, whose AckWait is known. It waits for as long as the server
 // is away, and returns an error only for what waiting cannot mend, or nil when ctx ends.
 func (c *Consumer) attach(ctx context.Context) error {
-	if c.pull != nil && time.Since(c.asked) < settingsAge {
+	if c.next != "" && time.Since(c.asked) < settingsAge {
 		return nil
 	}
 	var missing time.Time // since when the work stream is
@@ -246,12 +212,13 @@ func (c *Consumer) tryAttach(ctx context.Context) error {
 		return err
 	}
 	asked := time.Now()
-	pull, err := stream.EnsureConsumer(ctx, c.js, c.cfg.Group, c.cfg.Settings)
+	consumer, err := stream.EnsureConsumer(ctx, c.js, c.cfg.Group, c.cfg.Settings)
 	if err != nil {
 		return err
 	}
-	c.created = work.CachedInfo().Created
-	c.pull, c.ackWait, c.asked = pull, pull.CachedInfo().Config.AckWait, asked
+	info := consumer.CachedInfo()
+	c.next = nextPrefix + info.Stream + "." + info.Name
+	c.created, c.ackWait, c.asked = work.CachedInfo().Created, info.Config.AckWait, asked
 	return nil
 }
 

@@ -2,10 +2,10 @@ package consumer
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
@@ -14,18 +14,18 @@ import (
 // A Delivery is one delivery of a work message.
 type Delivery struct {
 	conn    *nats.Conn
-	msg     jetstream.Msg
-	meta    *jetstream.MsgMetadata
+	msg     *nats.Msg
+	meta    *nats.MsgMetadata
 	ackWait time.Duration
 	created time.Time // the work stream
 	intake  context.Context
 }
 
 // Data returns the message as it came. The caller must not change it.
-func (d *Delivery) Data() []byte { return d.msg.Data() }
+func (d *Delivery) Data() []byte { return d.msg.Data }
 
 // Subject returns the message's subject.
-func (d *Delivery) Subject() string { return d.msg.Subject() }
+func (d *Delivery) Subject() string { return d.msg.Subject }
 
 // Sequence returns the message's place in the work stream.
 func (d *Delivery) Sequence() uint64 { return d.meta.Sequence.Stream }
@@ -42,9 +42,9 @@ func (d *Delivery) Intake() context.Context { return d.intake }
 // Envelope returns what the broker knows of the message. An error means that the subject cannot be read; the time of
 // storing and the fallback id are there all the same.
 func (d *Delivery) Envelope() (restart.Envelope, error) {
-	group, host, err := stream.ParseWorkSubject(d.msg.Subject())
+	group, host, err := stream.ParseWorkSubject(d.msg.Subject)
 	return restart.Envelope{
-		Version: d.msg.Headers().Get(stream.VersionHeader),
+		Version: d.msg.Header.Get(stream.VersionHeader),
 		Group:   group, Host: host,
 		Stored:     d.meta.Timestamp,
 		FallbackID: stream.FallbackID(d.created.UnixNano(), d.meta.Sequence.Stream),
@@ -53,21 +53,23 @@ func (d *Delivery) Envelope() (restart.Envelope, error) {
 
 // Extend asks for another AckWait, and returns nil once the server has answered.
 func (d *Delivery) Extend(ctx context.Context) error {
-	_, err := d.conn.RequestWithContext(ctx, d.msg.Reply(), []byte("+WPI"))
+	_, err := d.conn.RequestWithContext(ctx, d.msg.Reply, []byte("+WPI"))
 	return err
 }
 
 // Ack acknowledges the message. It is sent, not confirmed: a lost acknowledgement leads to another delivery, which the
 // journal makes harmless.
-func (d *Delivery) Ack(context.Context) error { return d.msg.Ack() }
+func (d *Delivery) Ack(context.Context) error { return d.conn.Publish(d.msg.Reply, []byte("+ACK")) }
 
-// Nak gives the message back, to be delivered again after the delay.
-func (d *Delivery) Nak(_ context.Context, delay time.Duration) error {
-	if delay <= 0 {
-		return d.msg.Nak()
-	}
-	return d.msg.NakWithDelay(delay)
+// Nak gives the message back, to be delivered again after the delay, and returns nil once the server has answered: a
+// loss would keep the message from everybody for AckWait. So would a nak that names no delay, which the server
+// forgets when it is restarted or its leader changes; a delay is stored, and be it none.
+func (d *Delivery) Nak(ctx context.Context, delay time.Duration) error {
+	_, err := d.conn.RequestWithContext(ctx, d.msg.Reply, fmt.Appendf(nil, `-NAK {"delay": %d}`, max(delay, 0)))
+	return err
 }
 
 // Term removes the message for good.
-func (d *Delivery) Term(_ context.Context, reason string) error { return d.msg.TermWithReason(reason) }
+func (d *Delivery) Term(_ context.Context, reason string) error {
+	return d.conn.Publish(d.msg.Reply, []byte("+TERM "+reason))
+}

@@ -213,7 +213,7 @@ func (h *hold) handle(_ context.Context, d *Delivery) {
 		}
 	case <-d.Intake().Done():
 		h.now.Add(-1)
-		_ = d.Nak(context.Background(), 0) // the connection may be what has ended
+		_ = giveBack(d) // the connection may be what has ended
 	}
 }
 
@@ -230,7 +230,15 @@ func (h *hold) wait(n int) []*Delivery {
 func confirmAck(d *Delivery) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	return d.msg.DoubleAck(ctx)
+	_, err := d.conn.RequestWithContext(ctx, d.msg.Reply, []byte("+ACK"))
+	return err
+}
+
+// giveBack naks, though the work's context may have ended. A server that has just gone away gives no answer.
+func giveBack(d *Delivery) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience/4)
+	defer cancel()
+	return d.Nak(ctx, 0)
 }
 
 // A tally counts, by sequence, what was handled.

@@ -18,7 +18,9 @@ func TestStop_EndsTheIntakeOfEveryDeliveryAtOnceAndTheWorkOnlyAfterGrace(t *test
 		held <- d
 		<-ctx.Done()
 		ended <- context.Cause(ctx)
-		_ = d.Nak(ctx, 0)
+		if err := giveBack(d); err != nil {
+			t.Errorf("cannot nak: %v", err)
+		}
 	}})
 	var deliveries []*Delivery
 	for range n {
@@ -80,7 +82,9 @@ func TestStop_WithoutGraceEndsTheWorkAtOnce(t *testing.T) {
 		begun <- struct{}{}
 		<-ctx.Done()
 		cause <- context.Cause(ctx)
-		_ = d.Nak(ctx, 0)
+		if err := giveBack(d); err != nil {
+			t.Errorf("cannot nak: %v", err)
+		}
 	}})
 	await(t, "the delivery", begun)
 	r.stop()
@@ -159,12 +163,12 @@ func TestStop_UnderLoadGivesEverythingToTheNextWorkerLongBeforeAckWait(t *testin
 
 // Whatever the moment of the stop, a message is with somebody: handled, or with the server.
 func TestStop_AtAnyMomentUnderLoadLosesNoMessageAndHandlesNoneTwice(t *testing.T) {
-	const rounds, n = 25, 40
+	const rounds, n = 15, 60
 	b, _ := newBench(t)
 	var handled tally
 	c := b.open(t, Config{MaxInFlight: 16, Handle: func(ctx context.Context, d *Delivery) {
 		if d.Intake().Err() != nil {
-			if err := d.Nak(ctx, 0); err != nil {
+			if err := giveBack(d); err != nil {
 				t.Errorf("cannot nak: %v", err)
 			}
 			return

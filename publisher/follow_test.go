@@ -264,8 +264,15 @@ func TestPublish_OfAStoredRequestMayBeRepeatedByTheCaller(t *testing.T) {
 // Whatever a broker, a worker and others who publish do: one report, and it is true.
 func TestPublish_ReportIsTrueWhateverGoesWrong(t *testing.T) {
 	faults := []fault{
-		{carryOn: true}, {answerIn: time.Second}, {sendErr: nats.ErrReconnectBufExceeded}, {err: nats.ErrDisconnected},
-		{silent: true}, {lose: true}, {err: fullSubject}, {err: busy}, {err: sealed},
+		{carryOn: true},
+		{answerIn: time.Second},
+		{sendErr: nats.ErrReconnectBufExceeded},
+		{err: nats.ErrDisconnected},
+		{silent: true},
+		{lose: true},
+		{err: fullSubject},
+		{err: busy},
+		{err: sealed},
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		plan := rapid.SliceOfN(rapid.SampledFrom(faults), 0, 8).Draw(rt, "faults")
