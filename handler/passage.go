@@ -62,6 +62,17 @@ func (p *passage) read(ctx context.Context) (err error) {
 	return err
 }
 
+// unchanged returns nil if what this delivery knows still stands last in the journal, and ErrConflict if not.
+func (p *passage) unchanged(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	last, err := p.cfg.Journal.Last(ctx, p.key)
+	if err == nil && last.Sequence != p.last.Sequence {
+		err = journal.ErrConflict
+	}
+	return err
+}
+
 // restart goes the way to the outcome. An error says that there is none yet; verdict knows what it means.
 func (p *passage) restart(ctx context.Context) (Outcome, error) {
 	for {
@@ -125,6 +136,11 @@ func (p *passage) attempt(ctx context.Context) (Outcome, error) {
 	if p.last.Kind == journal.Failed {
 		if from != p.last.From {
 			slot.release()
+			// A trigger of ours may have been given since the journal was read. Its event would have been there before
+			// the boot that was seen, so what stands now proves whose boot it is.
+			if err := p.unchanged(ctx); err != nil {
+				return Outcome{}, err
+			}
 			p.job.Log.Info().Msg("host was restarted elsewhere")
 			return p.verify(ctx, time.Now(), true)
 		}

@@ -43,12 +43,14 @@ type Traits struct {
 }
 
 // Settle returns how long after a trigger, or after its takeover, the request can no longer take effect, for a lease
-// of ackWait; ok is false if that is never certain, so that the trigger must not be repeated.
+// of ackWait; ok is false if that is never certain, so that the trigger must not be repeated. Both times are in it: a
+// trigger may be on its way for as long as the lease of whoever gave it lasts, and takes effect up to MaxDelay after it
+// has arrived.
 func (t Traits) Settle(ackWait time.Duration) (settle time.Duration, ok bool) {
 	if t.Compare == CompareAtAcceptance && t.MaxDelay <= 0 {
 		return 0, false
 	}
-	return max(ackWait, t.MaxDelay), true
+	return ackWait + max(0, t.MaxDelay), true
 }
 
 // A Driver restarts hosts of one kind. Its methods are called from many goroutines at once.
