@@ -15,7 +15,7 @@ func (a *app) configCommand() *cobra.Command {
 		Use:     "config",
 		Short:   "Check or show the configuration that is in effect",
 		Example: "  mandrill config check --config mandrill.yaml",
-		Args:    usageArgs(cobra.NoArgs),
+		Args:    cobra.ArbitraryArgs,
 		RunE:    func(*cobra.Command, []string) error { return usagef("config: say check or show") },
 	}
 	cmd.AddCommand(a.configCheckCommand(), a.configShowCommand())
@@ -27,7 +27,7 @@ func (a *app) configCheckCommand() *cobra.Command {
 		Use:     "check",
 		Short:   "Say whether the configuration is valid, and everything that is wrong with it",
 		Example: "  mandrill config check --config mandrill.yaml",
-		Args:    usageArgs(cobra.NoArgs),
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := a.loadConfig(cmd, nil); err != nil {
 				return err
@@ -46,7 +46,7 @@ func (a *app) configShowCommand() *cobra.Command {
 		Short: "Show every setting, its value and where it came from",
 		Example: `  mandrill config show
   mandrill config show --config mandrill.yaml --output json`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: noArgs,
 	}
 	out := addOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -60,7 +60,7 @@ is restarted, and nothing is left behind. It ends by itself, with a summary.`,
 		Example: `  mandrill demo
   mandrill demo --chaos --seed 7
   mandrill demo --count 2000 --rate 0 --output json`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.demo(cmd, o) },
 	}
 	f := cmd.Flags()
@@ -80,6 +80,9 @@ func (a *app) demo(cmd *cobra.Command, o demoOptions) (err error) {
 		o.count = 0
 	} else if o.count <= 0 {
 		return usagef("--count: must be positive, or say --forever")
+	}
+	if err := o.check(); err != nil {
+		return err
 	}
 	if o.seed == 0 && !cmd.Flags().Changed("seed") {
 		o.seed = randomSeed()
@@ -197,7 +200,11 @@ func (s *service) publishMocks(ctx context.Context, o demoOptions) (totals publi
 	if err != nil {
 		return totals, err
 	}
-	defer func() { err = errors.Join(err, p.Close(ctx)) }()
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Publish.Timeout)
+		defer cancel()
+		err = errors.Join(err, p.Close(closing))
+	}()
 	mock, err := publisher.NewMock(publisher.MockConfig{
 		Publish: p.Publish, Count: o.count, Rate: o.rate, Steady: o.steady, Publishers: o.publishers, Seed: o.seed,
 		Group: s.cfg.Groups[0], Reason: "demo", Logger: s.log,

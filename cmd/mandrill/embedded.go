@@ -43,7 +43,7 @@ type embeddedServer struct {
 // startEmbedded runs a server in the data folder, on loopback unless listen says otherwise, behind a random token.
 func startEmbedded(ctx context.Context, data, listen string, sync time.Duration, log zerolog.Logger) (*embeddedServer, error) {
 	if err := os.MkdirAll(data, 0o700); err != nil {
-		return nil, fmt.Errorf("cannot create data folder: %w", err)
+		return nil, fmt.Errorf("cannot create data folder %q, choose another with --data: %w", data, err)
 	}
 	token, err := keepToken(filepath.Join(data, tokenFile))
 	if err != nil {

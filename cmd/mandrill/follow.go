@@ -13,6 +13,7 @@ import (
 
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
+	"github.com/mayhem-mandrill/mandrill/publisher"
 )
 
 // followInterval is how often the work stream is asked for requests of which nothing was heard: an outcome is told on
@@ -36,6 +37,9 @@ func newFollower(ctx context.Context, conn *connection, group restart.Group) (*f
 		return nil, fmt.Errorf("cannot use JetStream: %w", err)
 	}
 	work, err := js.Stream(ctx, stream.Work)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		err = publisher.ErrNoStream
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot follow requests: %w", err)
 	}

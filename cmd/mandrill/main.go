@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"sync"
 
 	"github.com/mayhem-mandrill/mandrill/internal/config"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
@@ -50,11 +53,16 @@ func newApp() *app {
 func (a *app) run(args []string) int {
 	ctx, stop := a.takeSignals(context.Background())
 	defer stop()
+	result := &resultWriter{w: a.stdout}
+	a.stdout = result
 	root := a.rootCommand()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
+	if err == nil {
+		err = result.err
+	}
 	code := exitCode(err)
-	if err != nil && !errors.Is(err, errReported) {
+	if err != nil {
 		fmt.Fprintf(a.stderr, "mandrill: %v\n", err)
 		if code == exitUsage {
 			fmt.Fprintln(a.stderr, "Run 'mandrill --help', or the verb's own, for usage.")
@@ -63,8 +71,24 @@ func (a *app) run(args []string) int {
 	return code
 }
 
-// errReported is wrapped by an error of which everything was said already.
-var errReported = errors.New("see above")
+// A resultWriter keeps the first error of standard output, so that a result which was lost is not taken for one that
+// was told, whoever wrote it.
+type resultWriter struct {
+	w   io.Writer
+	mu  sync.Mutex
+	err error
+}
+
+func (r *resultWriter) Write(p []byte) (int, error) {
+	n, err := r.w.Write(p)
+	if err != nil {
+		err = fmt.Errorf("cannot write the result: %w", err)
+		r.mu.Lock()
+		r.err = cmp.Or(r.err, err)
+		r.mu.Unlock()
+	}
+	return n, err
+}
 
 func exitCode(err error) int {
 	var usage *config.UsageError
@@ -73,9 +97,18 @@ func exitCode(err error) int {
 		return exitDone
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.Is(err, errPartly):
+	case onlyPartly(err):
 		return exitPartly
 	default:
 		return exitFailed
 	}
+}
+
+// onlyPartly reports whether an error wraps errPartly, and nothing worse is joined to it.
+func onlyPartly(err error) bool {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return errors.Is(err, errPartly)
+	}
+	return !slices.ContainsFunc(joined.Unwrap(), func(err error) bool { return !onlyPartly(err) })
 }

@@ -3,12 +3,16 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
+	"fmt"
 	"os"
+	"os/signal"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
 
 	"github.com/mayhem-mandrill/mandrill/internal/config"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
@@ -26,7 +30,29 @@ func TestMain(m *testing.M) {
 	if os.Getenv(roleVariable) == "worker" {
 		os.Exit(workerWithHostsElsewhere())
 	}
-	testscript.Main(m, map[string]func(){"mandrill": main})
+	testscript.Main(leakTest{m}, map[string]func(){"mandrill": main})
+}
+
+// leakTest runs the tests, and fails when goroutines are left after them. It is not asked in the process that is the
+// program, whose flags are not the tests'.
+type leakTest struct{ *testing.M }
+
+func (m leakTest) Run() int {
+	// Tests of processes wait more than they compute, so more of them at a time than there are processors is fine.
+	flag.Parse()
+	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
+		if err := parallel.Value.Set("6"); err != nil {
+			panic(err)
+		}
+	}
+	code := m.M.Run()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	return code
 }
 
 func workerWithHostsElsewhere() int {
@@ -55,9 +81,14 @@ type stopBeforeTrigger struct {
 func (d *stopBeforeTrigger) Restart(ctx context.Context, host restart.Host, from restart.Epoch, within time.Duration) error {
 	if !d.stopped {
 		d.stopped = true
+		// The kernel may let this thread run on for a moment after it has stopped the process.
+		woken := make(chan os.Signal, 1)
+		signal.Notify(woken, syscall.SIGCONT)
 		if err := syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
 			return err
 		}
+		<-woken
+		signal.Stop(woken)
 	}
 	// The process is on its way to the host now, whatever has happened to its lease: so is this call.
 	return d.Driver.Restart(context.WithoutCancel(ctx), host, from, within)

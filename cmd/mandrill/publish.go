@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/user"
 	"strings"
@@ -51,6 +52,21 @@ func (o *mockOptions) addFlags(cmd *cobra.Command, count int, rate float64, publ
 	f.IntVar(&o.publishers, "publishers", publishers, "how many mock publishers share the work")
 	f.BoolVar(&o.steady, "steady", false, "even gaps between requests instead of random ones")
 	f.Uint64Var(&o.seed, "seed", 0, "seed of the mock's random names and gaps, so that a run can be repeated; 0 draws one")
+}
+
+// leastRate is one request in eleven days.
+const leastRate = 1e-6
+
+func (o *mockOptions) check() error {
+	switch {
+	case o.count < 0:
+		return usagef("--count: %d is negative", o.count)
+	case o.rate != 0 && !(o.rate >= leastRate && o.rate <= math.MaxFloat64): // NaN is refused too
+		return usagef("--rate: %v is neither 0 nor a number of at least %v", o.rate, leastRate)
+	case o.publishers < 1:
+		return usagef("--publishers: %d is less than 1", o.publishers)
+	}
+	return nil
 }
 
 func (a *app) publishCommand() *cobra.Command {
@@ -129,26 +145,35 @@ func (a *app) publish(cmd *cobra.Command, args []string, o publishOptions) (err 
 func newPublisher(ctx context.Context, conn *connection, cfg config.Config, log zerolog.Logger) (*publisher.Publisher, error) {
 	return publisher.New(publisher.Config{
 		Conn: conn.Conn, Domain: cfg.Domain, Window: cfg.Publish.Window, Timeout: cfg.Publish.Timeout,
-		Phases: openPhases(ctx, conn), Logger: log,
+		Phases: newPhases(ctx, conn), Logger: log,
 	})
 }
 
+// phaseTimeout bounds the look into the journal. A publisher may have no permission for it, and then gets no answer.
+const phaseTimeout = 2 * time.Second
+
 // phases tells from the journal how far a request has come.
 type phases struct {
-	journal *journal.Journal
+	open func() (*journal.Journal, error)
 }
 
-// openPhases returns nil where the journal cannot be read, which a publisher needs no permission for.
-func openPhases(ctx context.Context, conn *connection) publisher.Phases {
-	j, err := journal.Open(ctx, journal.Config{Conn: conn.Conn})
-	if err != nil {
-		return nil
-	}
-	return phases{j}
+// newPhases opens the journal when it is first asked for.
+func newPhases(ctx context.Context, conn *connection) phases {
+	return phases{sync.OnceValues(func() (*journal.Journal, error) {
+		ctx, cancel := context.WithTimeout(ctx, phaseTimeout)
+		defer cancel()
+		return journal.Open(ctx, journal.Config{Conn: conn.Conn})
+	})}
 }
 
 func (p phases) Phase(ctx context.Context, group publisher.Group, id uuid.UUID, host publisher.Host) (publisher.Phase, error) {
-	last, err := p.journal.Last(ctx, journal.Key{Group: group, ID: id, Host: host})
+	events, err := p.open()
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, phaseTimeout)
+	defer cancel()
+	last, err := events.Last(ctx, journal.Key{Group: group, ID: id, Host: host})
 	switch {
 	case err != nil:
 		return "", err
@@ -170,10 +195,15 @@ func (o *publishOptions) checkMock(cmd *cobra.Command, args []string) error {
 	case o.wait:
 		return usagef("publish: --wait is not for --mock")
 	}
+	for _, flag := range []string{"not-after", "min-uptime", "requested-by"} {
+		if cmd.Flags().Changed(flag) {
+			return usagef("publish: --%s is not for --mock", flag)
+		}
+	}
 	if o.mockOptions.seed == 0 && !cmd.Flags().Changed("seed") {
 		o.mockOptions.seed = randomSeed()
 	}
-	return nil
+	return o.mockOptions.check()
 }
 
 // requests makes a valid request of every host before any is sent.
@@ -188,6 +218,9 @@ func (a *app) requests(cmd *cobra.Command, args []string, cfg config.Config, o p
 	var err error
 	if template.NotAfter, err = parseNotAfter(o.notAfter, now); err != nil {
 		return nil, err
+	}
+	if o.waitTimeout <= 0 {
+		return nil, usagef("--wait-timeout: %s is not in the future", o.waitTimeout)
 	}
 	for _, flag := range []string{"count", "rate", "publishers", "steady", "seed"} {
 		if cmd.Flags().Changed(flag) {

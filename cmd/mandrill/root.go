@@ -30,8 +30,10 @@ outcome, and no host is restarted twice for one request, whichever worker, NATS 
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &config.UsageError{Err: err} })
 	root.PersistentFlags().String("config", "", "configuration file (also "+config.FileVariable+")")
+	root.SetHelpCommand(a.helpCommand())
 	root.AddCommand(
-		a.demoCommand(), a.workerCommand(), a.publishCommand(), a.serverCommand(), a.configCommand(), a.versionCommand(),
+		a.demoCommand(), a.workerCommand(), a.publishCommand(), a.serverCommand(), a.configCommand(),
+		a.completionCommand(), a.versionCommand(),
 	)
 	return root
 }
@@ -47,14 +49,28 @@ func knownVerb(cmd *cobra.Command, args []string) error {
 	return usagef("unknown verb %q", args[0])
 }
 
-// usageArgs makes a mistake in the arguments one of usage.
-func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return usagef("%s: %v", cmd.Name(), err)
-		}
-		return nil
+func (a *app) helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [VERB...]",
+		Short:   "Show what a verb does",
+		Example: "  mandrill help publish",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			verb, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return usagef("help: there is no verb %q", strings.Join(args, " "))
+			}
+			verb.InitDefaultHelpFlag()
+			return verb.Help()
+		},
 	}
+}
+
+// noArgs is the check of a verb that takes flags only.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("%s: takes no arguments, and got %q", cmd.Name(), args[0])
+	}
+	return nil
 }
 
 func usagef(format string, args ...any) error {

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,8 +22,11 @@ func (a *app) serverCommand() *cobra.Command {
 		Long: `Run the embedded NATS server alone, for integration tests or to try several workers on one machine. When it is
 ready it prints one line of JSON to standard output: {"url": "nats://TOKEN@HOST:PORT"}, which --nats takes as it is.`,
 		Example: `  mandrill server --data /tmp/mandrill --listen 127.0.0.1:4222`,
-		Args:    usageArgs(cobra.NoArgs),
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkListen(listen); err != nil {
+				return err
+			}
 			loaded, err := a.loadConfig(cmd, nil)
 			if err != nil {
 				return err
@@ -32,6 +37,20 @@ ready it prints one line of JSON to standard output: {"url": "nats://TOKEN@HOST:
 	cmd.Flags().StringVar(&listen, "listen", "", "host:port for clients (default a free port on loopback)")
 	config.AddFlags(cmd.Flags(), "data", "sync", "log.level", "log.format")
 	return cmd
+}
+
+func checkListen(listen string) error {
+	if listen == "" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(listen)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return usagef("--listen: %q is not a host and a port, such as 127.0.0.1:4222", listen)
+	}
+	return nil
 }
 
 func (a *app) serve(cmd *cobra.Command, cfg config.Config, listen string) (err error) {

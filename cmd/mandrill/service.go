@@ -134,7 +134,7 @@ func (s *service) openStore(ctx context.Context) (err error) {
 	path := s.cfg.Database
 	if path == "" {
 		if err := os.MkdirAll(s.cfg.Data, 0o700); err != nil {
-			return fmt.Errorf("cannot create data folder: %w", err)
+			return fmt.Errorf("cannot create data folder %q, choose another with --data: %w", s.cfg.Data, err)
 		}
 		path = filepath.Join(s.cfg.Data, databaseFile)
 	}
@@ -203,6 +203,7 @@ func (s *service) work(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
 	stopping := make(chan time.Time, 1)
 	defer context.AfterFunc(running, func() {
+		s.tally.stop()
 		stopping <- time.Now()
 		s.log.Info().Str("cause", context.Cause(running).Error()).Stringer("grace", s.cfg.Grace).
 			Msg("stopping: no more pulling, handing back what was not triggered")

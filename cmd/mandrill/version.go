@@ -18,7 +18,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Use:     "version",
 		Short:   "Print the version",
 		Example: "  mandrill version --output json",
-		Args:    usageArgs(cobra.NoArgs),
+		Args:    noArgs,
 	}
 	out := addOutput(cmd)
 	cmd.RunE = func(*cobra.Command, []string) error {

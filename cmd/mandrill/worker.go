@@ -19,7 +19,7 @@ it at once, with 130: nothing is lost by that either.`,
 		Example: `  mandrill worker
   mandrill worker --group web --group batch --max-in-flight 500
   mandrill worker --nats nats://nats-1.example.org --creds worker.creds`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			loaded, err := a.loadConfig(cmd, nil)
 			if err != nil {

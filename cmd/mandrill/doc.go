@@ -1,0 +1,63 @@
+/*
+Mandrill restarts hosts because a message asked for it.
+
+	mandrill demo
+	mandrill worker
+	mandrill publish cattle-a1b2 --reason "kernel update"
+
+It makes one promise: every accepted request ends in exactly one recorded outcome, and no host is restarted twice for
+one request, whichever worker, NATS node, database or link dies on the way. What follows is a tour of the code that
+keeps it, from the bottom up. Each package's own comment says more.
+
+# Words
+
+[github.com/mayhem-mandrill/mandrill/internal/restart] is the vocabulary: a Request asks for one restart of one Host;
+an Epoch names one boot; a Driver probes hosts and restarts them, if a given boot is still running; an Outcome is the
+one end of a request. It imports nothing of ours, so everything else can speak it. Decode, the door for what comes
+from the wire, is here too.
+
+# Hosts
+
+[github.com/mayhem-mandrill/mandrill/internal/restart/simulated] is the driver that is harmless: its hosts exist only
+in the process. [github.com/mayhem-mandrill/mandrill/internal/restart/restarttest] is the contract that every driver
+passes, and with it the first half of the promise: what compares at the moment of effect ends at most one boot.
+
+# Memory
+
+[github.com/mayhem-mandrill/mandrill/internal/store] says what a database of requests and outcomes must do, and
+[github.com/mayhem-mandrill/mandrill/internal/store/sqlite] does it, with one goroutine that takes whatever is waiting
+into one transaction. Of two outcomes of a request, the first stands. Nothing else is ever decided by reading the
+database.
+
+# The broker
+
+[github.com/mayhem-mandrill/mandrill/internal/stream] spells every name and subject, creates streams that are absent,
+and refuses those with settings that would break the promise. [github.com/mayhem-mandrill/mandrill/internal/natsd]
+runs a server in the process, so that nobody has to install one.
+
+[github.com/mayhem-mandrill/mandrill/internal/journal] is the other half of the promise: what a request has triggered,
+one event on the other, by compare-and-set. MayFollow is the table of what may stand on what.
+[github.com/mayhem-mandrill/mandrill/internal/deadletter] keeps what was given up.
+
+# A message's life
+
+[github.com/mayhem-mandrill/mandrill/handler] takes one message through its whole life. Its Handler is for any work:
+it holds the lease, decodes, has the work done, and settles in one place. Its Restarter is our work: it saves the
+request and restarts the host side by side, asking [github.com/mayhem-mandrill/mandrill/internal/policy] whether it
+may. Start reading at Handler.Handle, then Restarter.Do. It knows nothing of NATS: a message is its interface
+Delivery.
+
+[github.com/mayhem-mandrill/mandrill/consumer] is where deliveries come from. It pulls as many messages as it has free
+slots, gives each a goroutine, and drains. [github.com/mayhem-mandrill/mandrill/publisher] is where requests come
+from; its Mock makes them up. These three never import each other.
+
+# This package
+
+[github.com/mayhem-mandrill/mandrill/internal/config] makes one checked configuration of file, environment and flags.
+This package joins the parts: there is a file for each verb, and service.go builds a worker, in the order of this tour,
+and takes it down in the reverse. [github.com/mayhem-mandrill/mandrill/internal/importtest] keeps the directions.
+
+The command line is tested by scripts, in testdata/script; what only shows in processes that are stopped, killed and
+started again, by the tests called process. The manual, in docs, is tested too: see docs_test.go.
+*/
+package main
