@@ -35,8 +35,9 @@ const (
 	fetchPatience = 3 * time.Millisecond
 	maxFetch      = 2000
 
-	// settingsAge is how long what the server said of the consumer is believed, AckWait above all.
-	settingsAge = 30 * time.Second
+	// settingsAge is how long what the server said of the consumer is believed, AckWait above all. It is also the time
+	// between two sweeps.
+	settingsAge = 10 * time.Second
 
 	// goneAfter is for how long a work stream must be missing before it counts as deleted: a server that has only just
 	// started, or lost its leader, may not know it yet.
@@ -54,7 +55,10 @@ type Config struct {
 	Grace time.Duration
 	// Handle works on one delivery and settles it. Its context ends with cause ErrGraceOver.
 	Handle func(context.Context, *Delivery)
-	Logger zerolog.Logger
+	// Recorded reports whether a message's outcome is on record. It is asked for a message that is settled, as far as
+	// the server knows, and on the stream all the same. Nil leaves such a message where it is.
+	Recorded func(context.Context, *Delivery) (bool, error)
+	Logger   zerolog.Logger
 }
 
 // A Consumer consumes one group.
@@ -63,12 +67,15 @@ type Consumer struct {
 	js    jetstream.JetStream
 	slots *slots
 	once  sync.Mutex // held while Run runs
+	// believed is settingsAge, but for a test that will not wait.
+	believed time.Duration
 
 	// What follows belongs to Run's goroutine.
 	next    string // where messages are asked for; empty if that is not known to be there
 	ackWait time.Duration
-	asked   time.Time // when ackWait was read
-	created time.Time // the work stream
+	asked   time.Time      // when ackWait was read
+	created time.Time      // the work stream
+	seen    map[uint64]int // in how many sweeps up to the last a sequence was seen
 }
 
 // New returns a consumer.
@@ -95,7 +102,7 @@ func New(cfg Config) (*Consumer, error) {
 		return nil, fmt.Errorf("consumer: %w", err)
 	}
 	cfg.Logger = cfg.Logger.With().Str("group", string(cfg.Group)).Logger()
-	return &Consumer{cfg: cfg, js: js, slots: newSlots(cfg.MaxInFlight)}, nil
+	return &Consumer{cfg: cfg, js: js, slots: newSlots(cfg.MaxInFlight), believed: settingsAge}, nil
 }
 
 // Run pulls messages until ctx ends, waits for those in work for as long as Grace, stops the rest, and returns when
@@ -120,6 +127,9 @@ func (c *Consumer) Run(ctx context.Context) error {
 			c.cfg.Handle(work, d)
 		})
 	})
+	if err != nil {
+		c.cfg.Logger.Error().Err(err).Msg("cannot go on, draining")
+	}
 	stopIntake(err)
 
 	inWork.Wait()
@@ -175,7 +185,7 @@ func (c *Consumer) pullAll(ctx context.Context, start func(*Delivery)) error {
 // attach makes sure that there is a consumer to pull from, whose AckWait is known. It waits for as long as the server
 // is away, and returns an error only for what waiting cannot mend, or nil when ctx ends.
 func (c *Consumer) attach(ctx context.Context) error {
-	if c.next != "" && time.Since(c.asked) < settingsAge {
+	if c.next != "" && time.Since(c.asked) < c.believed {
 		return nil
 	}
 	var missing time.Time // since when the work stream is
@@ -211,14 +221,20 @@ func (c *Consumer) tryAttach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.created = work.CachedInfo().Created
 	asked := time.Now()
 	consumer, err := stream.EnsureConsumer(ctx, c.js, c.cfg.Group, c.cfg.Settings)
 	if err != nil {
 		return err
 	}
 	info := consumer.CachedInfo()
+	if c.cfg.Recorded != nil {
+		if err := c.sweep(ctx, work, info.AckFloor.Stream); err != nil {
+			c.cfg.Logger.Warn().Err(err).Msg("sweep incomplete, it goes on with the next one")
+		}
+	}
 	c.next = nextPrefix + info.Stream + "." + info.Name
-	c.created, c.ackWait, c.asked = work.CachedInfo().Created, info.Config.AckWait, asked
+	c.ackWait, c.asked = info.Config.AckWait, asked
 	return nil
 }
 

@@ -37,6 +37,9 @@ func (f *funcWork) Reject(_ context.Context, job *Job, reason error) Verdict {
 	return f.bury(job, restart.ReasonMalformed, reason)
 }
 
+// Recorded always says no: nothing is on record anywhere.
+func (f *funcWork) Recorded(context.Context, *Job) (bool, error) { return false, nil }
+
 func (f *funcWork) bury(job *Job, reason restart.Reason, err error) Verdict {
 	return Bury(Outcome{
 		ID: job.Request.ID, Host: job.Request.Host, Group: job.Request.Group,

@@ -58,6 +58,9 @@ type Work interface {
 	// Reject records that a message ended unread. Of the job's Request only ID, Group and Host are set, as far as they
 	// are known.
 	Reject(ctx context.Context, job *Job, reason error) Verdict
+
+	// Recorded reports whether the outcome of a message, read or unread, is on record. The job has no lease.
+	Recorded(ctx context.Context, job *Job) (bool, error)
 }
 
 // DeadLetters keeps what was given up.
@@ -112,6 +115,7 @@ func New(cfg Config) (*Handler, error) {
 func (h *Handler) Handle(ctx context.Context, d Delivery) {
 	began := time.Now()
 	job, unreadable := h.read(d)
+	job.Log.Debug().Int("deliveries", d.Deliveries()).Msg("consumed")
 	job.Lease = hold(began, d.Extend, d.AckWait(), func(err error) { logExtension(job.Log, err) })
 
 	verdict := h.work(ctx, job, unreadable)
@@ -144,8 +148,13 @@ func (h *Handler) read(d Delivery) (job *Job, err error) {
 	}
 	job.Log = h.cfg.Logger.With().Stringer("id", job.Request.ID).Str("instance", job.Request.Instance).
 		Str("host", string(job.Request.Host)).Str("group", string(job.Request.Group)).Logger()
-	job.Log.Debug().Int("deliveries", d.Deliveries()).Msg("consumed")
 	return job, err
+}
+
+// Recorded reports whether the outcome of a message is on record. The message need not be held: only what it is matters.
+func (h *Handler) Recorded(ctx context.Context, d Delivery) (bool, error) {
+	job, _ := h.read(d) // what cannot be read has an outcome too
+	return h.cfg.Work.Recorded(ctx, job)
 }
 
 // work does the work under the lease, dead letter included, and returns what is to become of the message. A panic is

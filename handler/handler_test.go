@@ -348,6 +348,30 @@ func TestHandler_malformed(t *testing.T) {
 	})
 }
 
+// What the server has kept though it was settled may be removed only where its end is on record.
+func TestHandler_Recorded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		good, bad := newDelivery(newRequest(t)), newDelivery(newRequest(t))
+		bad.data, bad.sequence = []byte("?"), 8
+		thief := newDelivery(good.request)
+		thief.request.Host, thief.sequence = "cattle-zzzz.example.net", 9
+		for _, d := range []*fakeDelivery{good, bad, thief} {
+			if is, err := w.handler.Recorded(t.Context(), d); is || err != nil {
+				t.Errorf("before: got %t, %v", is, err)
+			}
+			w.handler.Handle(t.Context(), d)
+			if is, err := w.handler.Recorded(t.Context(), d); !is || err != nil {
+				t.Errorf("after %s: got %t, %v", d.settled(), is, err)
+			}
+		}
+		w.store.Before = func(context.Context, storetest.Call) error { return errors.New("connection refused") }
+		if is, err := w.handler.Recorded(t.Context(), good); is || err == nil {
+			t.Errorf("store away: got %t, %v, want nothing known", is, err)
+		}
+	})
+}
+
 func TestHandler_settlesNothingBeforeItsDeadLetterIsStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(w *world) { w.letters.err = errors.New("no responders") })

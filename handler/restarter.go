@@ -151,6 +151,13 @@ func (r *Restarter) Reject(ctx context.Context, job *Job, reason error) Verdict 
 	return r.tell(standing)
 }
 
+// Recorded implements Work.
+func (r *Restarter) Recorded(ctx context.Context, job *Job) (bool, error) {
+	rec := record{r.cfg.Store, r.cfg.StoreTimeout, job}
+	standing, err := rec.standing(ctx)
+	return standing.Kind != "", err
+}
+
 // tell announces the outcome that stands, and turns it into the verdict.
 func (r *Restarter) tell(o Outcome) Verdict {
 	finished := time.Now()

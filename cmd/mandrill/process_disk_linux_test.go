@@ -41,7 +41,7 @@ func TestProcess_WorkerWhoseEmbeddedServersDiskIsFullEndsAndGoesOnAfterANewStart
 	disk.empty(t)
 	w = s.startBare(t, "worker again", nil, args...)
 	s.connectEmbedded(t, disk.path)
-	s.awaitAcked(t)
+	s.awaitEmpty(t)
 	w.stop(t)
 
 	// Of those that were not confirmed some may be stored all the same. Everything that was stored is done, once.

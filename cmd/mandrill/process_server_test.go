@@ -52,7 +52,7 @@ func TestProcess_ServerThatIsRestartedOrKilledUnderLoadLosesNothing(t *testing.T
 		wantPublished(t, publisher, count)
 	}
 
-	s.awaitAcked(t)
+	s.awaitEmpty(t)
 	w.stop(t)
 	s.wantEachRestartedOnce(t, hosts)
 }

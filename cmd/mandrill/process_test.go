@@ -434,7 +434,8 @@ func (s *scene) awaitBoots(t *testing.T, n int) {
 	eventually(t, fmt.Sprintf("%d boots", n), func() bool { return s.fleet.Boots() >= n })
 }
 
-// awaitEmpty waits until no request is queued or in work.
+// awaitEmpty waits until no request is queued or in work. A server that was killed, or whose disk was full, may keep
+// messages that were settled; the worker's sweep removes them.
 func (s *scene) awaitEmpty(t *testing.T) {
 	t.Helper()
 	left := -1
@@ -451,20 +452,6 @@ func (s *scene) awaitEmpty(t *testing.T) {
 	}
 	t.Fatalf("work stream is not empty after %s: %d messages left, of which the consumer has %d to deliver and %d delivered; its acks have come to %d",
 		patience, left, c.NumPending, c.NumAckPending, c.AckFloor.Stream)
-}
-
-// awaitAcked waits until every request was acked. A server that was killed, or whose disk was full, may keep acked
-// messages in the work stream: it has written down the ack, and not that it removed the message. Nothing hands them out
-// again.
-func (s *scene) awaitAcked(t *testing.T) {
-	t.Helper()
-	eventually(t, "every request is acked", func() bool {
-		c, err := s.consumerInfo(t)
-		return err == nil && c.NumPending == 0 && c.NumAckPending == 0
-	})
-	if n, err := s.queued(t); err != nil || n > 0 {
-		t.Logf("the work stream keeps %d messages that were acked (%v)", n, err)
-	}
 }
 
 // bootsOf counts the boots of some hosts.

@@ -74,7 +74,8 @@ func (a *app) openService(ctx context.Context, cfg config.Config, log, messages 
 		c, err := consumer.New(consumer.Config{
 			Conn: s.conn.Conn, Group: group, Settings: s.settings(),
 			MaxInFlight: cfg.MaxInFlight, Grace: cfg.Grace, Logger: log,
-			Handle: func(ctx context.Context, d *consumer.Delivery) { work.Handle(ctx, d) },
+			Handle:   func(ctx context.Context, d *consumer.Delivery) { work.Handle(ctx, d) },
+			Recorded: func(ctx context.Context, d *consumer.Delivery) (bool, error) { return work.Recorded(ctx, d) },
 		})
 		if err != nil {
 			return s, err

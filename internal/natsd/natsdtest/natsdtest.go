@@ -25,6 +25,7 @@ const (
 
 // A Server is one server, which a test may stop and start again.
 type Server struct {
+	dir   string
 	url   string
 	start func(t testing.TB) (stop func())
 	stop  func() // nil while it is stopped
@@ -40,7 +41,7 @@ func Start(t testing.TB) *Server {
 		Name:         "natsdtest",
 		Logger:       zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel),
 	}
-	s := &Server{}
+	s := &Server{dir: cfg.Dir}
 	s.start = func(t testing.TB) func() {
 		t.Helper()
 		server, err := natsd.Start(t.Context(), cfg)
@@ -58,6 +59,9 @@ func Start(t testing.TB) *Server {
 
 // URL returns where clients connect. It stays the same when the server is started again.
 func (s *Server) URL() string { return s.url }
+
+// Dir returns the folder of the server's store; empty for the node of a cluster.
+func (s *Server) Dir() string { return s.dir }
 
 // Connect returns a connection that lasts as long as the test: it reconnects for ever, quickly, and what is sent during
 // an outage fails at once.
