@@ -17,7 +17,8 @@ import (
 
 // BenchmarkConsumer compares a Consumer whose Handle only acknowledges with a bare loop of Fetch and Ack, and with one
 // that starts a goroutine for each message, on the same server, in turns. The metrics "of-bare" and "of-spawning" are the
-// shares of their speeds that are left.
+// shares of their speeds that are left. "serial" is one message after the other, which is the shape that the consumer
+// is there to avoid (M20).
 func BenchmarkConsumer(b *testing.B) {
 	s := stream.Settings{Replicas: 1, AckWait: longAckWait, Budget: 10_000}
 	bench := prepare(b, natsdtest.Start(b), s)
@@ -30,7 +31,7 @@ func BenchmarkConsumer(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	var inline, spawning, ours time.Duration
+	var inline, spawning, ours, serial time.Duration
 	for b.Loop() {
 		inline += bench.timed(b, "bare", func() { bareLoop(b, bare, func(ack func()) { ack() }) })
 		spawning += bench.timed(b, "bare", func() {
@@ -41,9 +42,12 @@ func BenchmarkConsumer(b *testing.B) {
 		var r *running
 		ours += bench.timed(b, "default", func() { r = consume(b, bench, Config{Conn: conn, Settings: s, MaxInFlight: benchInFlight}) })
 		r.mustStop(b)
+		serial += bench.timed(b, "default", func() { r = consume(b, bench, Config{Conn: conn, Settings: s, MaxInFlight: 1}) })
+		r.mustStop(b)
 	}
 	b.ReportMetric(float64(benchMessages*b.N)/inline.Seconds(), "bare-msgs/s")
 	b.ReportMetric(float64(benchMessages*b.N)/ours.Seconds(), "msgs/s")
+	b.ReportMetric(float64(benchMessages*b.N)/serial.Seconds(), "serial-msgs/s")
 	b.ReportMetric(inline.Seconds()/ours.Seconds(), "of-bare")
 	b.ReportMetric(spawning.Seconds()/ours.Seconds(), "of-spawning")
 }

@@ -22,6 +22,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const ackWait = 30 * time.Second
 
+// The handler is tested over fakes at its seams, under fake time (M70): see property_test.go for the broker that
+// misbehaves, and the consumer's tests for the real one.
+
 // fakeDelivery is a delivery that records how it was settled and can be told to fail.
 type fakeDelivery struct {
 	request    Request
@@ -209,6 +212,29 @@ func (h *fakeHost) reboot() {
 	h.boots--
 }
 
+// perHost is a driver that makes a fakeHost of each host.
+func perHost(make func() *fakeHost) restart.Driver { return &hosts{make: make} }
+
+type hosts struct {
+	make func() *fakeHost
+	all  sync.Map
+}
+
+func (h *hosts) of(name restart.Host) *fakeHost {
+	host, _ := h.all.LoadOrStore(name, h.make())
+	return host.(*fakeHost)
+}
+
+func (h *hosts) Traits() restart.Traits { return restart.Traits{Compare: restart.CompareAtEffect} }
+
+func (h *hosts) Probe(ctx context.Context, name restart.Host) (restart.State, error) {
+	return h.of(name).Probe(ctx, name)
+}
+
+func (h *hosts) Restart(ctx context.Context, name restart.Host, from restart.Epoch, within time.Duration) error {
+	return h.of(name).Restart(ctx, name, from, within)
+}
+
 // letters records what was buried.
 type letters struct {
 	mu     sync.Mutex
@@ -233,7 +259,10 @@ type world struct {
 	store   *storetest.Memory
 	letters *letters
 	cfg     RestarterConfig
+	log     zerolog.Logger
 	handler *Handler
+
+	mu      sync.Mutex
 	reports []Report
 	told    []Outcome
 }
@@ -245,7 +274,12 @@ func newWorld(t *testing.T, change func(*world)) *world {
 	}
 	w.cfg = restarterConfig()
 	w.cfg.Driver, w.cfg.Journal, w.cfg.Store = w.host, w.journal, w.store
-	w.cfg.Tell = func(o Outcome) { w.told = append(w.told, o) }
+	w.cfg.Tell = func(o Outcome) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.told = append(w.told, o)
+	}
+	w.log = zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel)
 	if change != nil {
 		change(w)
 	}
@@ -255,8 +289,12 @@ func newWorld(t *testing.T, change func(*world)) *world {
 	}
 	w.handler, err = New(Config{
 		Work: work, DeadLetters: w.letters, MaxLease: time.Hour, Retry: w.cfg.Retry,
-		Settled: func(r Report) { w.reports = append(w.reports, r) },
-		Logger:  zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel),
+		Settled: func(r Report) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.reports = append(w.reports, r)
+		},
+		Logger: w.log,
 	})
 	if err != nil {
 		t.Fatal(err)

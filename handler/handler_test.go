@@ -1,19 +1,27 @@
 package handler
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/mayhem-mandrill/mandrill/internal/journal"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/store/storetest"
 )
 
-func TestHandler_savesAndRestartsSideBySide(t *testing.T) { // M24
+func TestHandler_savesAndRestartsSideBySideAndAcksAfterBoth(t *testing.T) { // M24, M26
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(w *world) {
 			w.host.down = 10 * time.Second
@@ -114,6 +122,90 @@ func TestHandler_settlesByTheOutcomeThatStands(t *testing.T) {
 		w.expect(d, "term not_ready", "dead not_ready", 1)
 		if len(w.told) != 1 || w.told[0].Reason != restart.ReasonNotReady {
 			t.Errorf("got %+v told, want the one that stands", w.told)
+		}
+	})
+}
+
+// M04, M05, M31: what became of a message can be read in its log lines, under its names.
+func TestHandler_logsEachStepAndASummary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lines bytes.Buffer
+		w := newWorld(t, func(w *world) {
+			w.host.down = 15 * time.Second
+			w.log = zerolog.New(zerolog.SyncWriter(&lines))
+		})
+		d := newDelivery(newRequest(t))
+		w.handler.Handle(t.Context(), d)
+
+		var steps []string
+		for line := range strings.Lines(lines.String()) {
+			var event struct {
+				Message, ID, Instance, Host, Group, Outcome, Reason, Fate string
+				Extended, Deliveries, Attempt                             int
+				Saved                                                     bool
+			}
+			if err := json.Unmarshal([]byte(line), &event); err != nil {
+				t.Fatal(err)
+			}
+			if event.ID != d.request.ID.String() || event.Instance != d.request.Instance ||
+				event.Host != string(d.request.Host) || event.Group != string(d.request.Group) {
+				t.Errorf("got %s, want the message's names in it", line)
+			}
+			if steps = append(steps, event.Message); event.Message != "settled" {
+				continue
+			}
+			if event.Outcome != "restarted" || event.Reason != "verified" || event.Fate != "acked" ||
+				event.Extended != len(d.extensions()) || event.Deliveries != 1 || event.Attempt != 1 || !event.Saved {
+				t.Errorf("got summary %s", line)
+			}
+		}
+		for _, step := range []string{"consumed", "extended", "saved", "restarted", "acked", "settled"} {
+			if !slices.Contains(steps, step) {
+				t.Errorf("got steps %q, want %q among them", steps, step)
+			}
+		}
+		if n := len(steps); steps[0] != "consumed" || steps[n-2] != "acked" || steps[n-1] != "settled" {
+			t.Errorf("got steps %q, want them to begin with consumed, and to end with acked and settled", steps)
+		}
+	})
+}
+
+// M60: drivers may block, and cost what they cost; no more of their calls run at once than there are slots.
+func TestHandler_callsTheDriverNoMoreOftenAtOnceThanThereAreSlots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var now, most atomic.Int32
+		slow := func() {
+			n := now.Add(1)
+			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+			}
+			time.Sleep(100 * time.Millisecond)
+			now.Add(-1)
+		}
+		w := newWorld(t, func(w *world) {
+			w.cfg.DriverSlots = 3
+			w.cfg.Driver = perHost(func() *fakeHost {
+				h := newHost()
+				h.onProbe = func(context.Context) error { slow(); return nil }
+				h.onRestart = func(context.Context, int) error { slow(); return nil }
+				return h
+			})
+			w.log = zerolog.Nop()
+		})
+		var handled sync.WaitGroup
+		for i := range 20 {
+			r := newRequest(t)
+			r.Host = restart.Host(fmt.Sprintf("host-%d", i))
+			handled.Go(func() {
+				d := newDelivery(r)
+				w.handler.Handle(t.Context(), d)
+				if got := d.settled(); got != "ack" {
+					t.Errorf("%s: got %q", r.Host, got)
+				}
+			})
+		}
+		handled.Wait()
+		if most.Load() != 3 {
+			t.Errorf("got %d calls at once, want 3", most.Load())
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -150,4 +151,28 @@ func TestProcess_IdleWorkerStopsPromptly(t *testing.T) {
 	if took > 5*time.Second {
 		t.Errorf("took %s, want promptly", took)
 	}
+}
+
+// M45: signals are taken over before the first connection. A worker that still waits for a server which says nothing
+// ends by its own hand, in bounded time, and has its exit code.
+func TestProcess_SignalBeforeTheFirstConnectionIsTakenOver(t *testing.T) {
+	t.Parallel()
+	silent, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	if err := silent.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	s := newHosts(t, simulated.Config{})
+	w := run(t, "worker", []string{fleetVariable + "=" + s.hosts.URL}, "",
+		"worker", "--data", t.TempDir(), "--nats", "nats://"+silent.Addr().String())
+	conn, err := silent.Accept()
+	if err != nil {
+		t.Fatalf("the worker has not tried to connect: %v", err)
+	}
+	defer conn.Close()
+	w.signal(t, syscall.SIGTERM)
+	w.wantExit(t, exitFailed)
 }

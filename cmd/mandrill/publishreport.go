@@ -22,6 +22,7 @@ type publishReport struct {
 
 	mu      sync.Mutex
 	lines   []publishLine
+	byID    map[uuid.UUID]int // the index in lines
 	started []restart.Request // those that were published
 	counts  map[publisher.Status]int
 	unwell  int // outcomes other than restarted or skipped, and those not heard
@@ -42,7 +43,7 @@ func (r *publishReport) add(result publisher.Result) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.counts == nil {
-		r.counts = make(map[publisher.Status]int)
+		r.counts, r.byID = make(map[publisher.Status]int), make(map[uuid.UUID]int)
 	}
 	r.counts[result.Status]++
 	line := publishLine{Host: result.Request.Host, ID: result.Request.ID, Status: result.Status}
@@ -57,6 +58,7 @@ func (r *publishReport) add(result publisher.Result) {
 		line.Error = result.Err.Error()
 		text = fmt.Sprintf("%s\t%s\t%v", line.Host, line.Status, result.Err)
 	}
+	r.byID[line.ID] = len(r.lines)
 	r.lines = append(r.lines, line)
 	if r.out == outputText {
 		fmt.Fprintln(r.app.stdout, text)
@@ -69,8 +71,7 @@ func (r *publishReport) awaitOutcomes(ctx context.Context) {
 	defer bar.stop()
 	r.follow.await(ctx, r.started, func(id uuid.UUID, o restart.Outcome, err error) {
 		bar.add()
-		i := slices.IndexFunc(r.lines, func(l publishLine) bool { return l.ID == id })
-		line := &r.lines[i]
+		line := &r.lines[r.byID[id]]
 		text := fmt.Sprintf("%s\t%s\t%s\t%s", line.Host, o.Kind, o.Reason, o.Detail)
 		if err != nil {
 			line.Error = err.Error()

@@ -97,7 +97,8 @@ func standsOnTheOneBefore(t *testing.T, j Journal) {
 	key := newKey()
 	var last journal.Event
 	for _, next := range []journal.Event{
-		fence(), {Kind: journal.Failed, From: epoch, Attempt: 1},
+		fence(),
+		{Kind: journal.Failed, From: epoch, Attempt: 1},
 		{Kind: journal.Restarting, From: epoch, Attempt: 2},
 		{Kind: journal.Restarting, From: epoch, Attempt: 2, Takeover: true},
 		{Kind: journal.Restarting, From: epoch, Attempt: 3, Settled: true},

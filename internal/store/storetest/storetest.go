@@ -22,7 +22,7 @@ type Database struct {
 	Stall func(t *testing.T) (release func())
 }
 
-// Run holds a kind of store against its contract. create makes a new database for each test.
+// Run holds a kind of store against its contract (M23). create makes a new database for each test.
 func Run(t *testing.T, create func(t *testing.T) Database) {
 	for _, group := range []struct {
 		name  string
