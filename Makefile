@@ -2,7 +2,7 @@
 
 GOFUMPT     = go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
-GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
+GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
 FUZZTIME ?= 30s
 
