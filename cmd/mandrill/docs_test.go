@@ -505,6 +505,8 @@ func TestSchema_AgreesWithDecode(t *testing.T) {
 		`{"min_uptime":"168h"}`, `{"min_uptime":"1h30m"}`, `{"min_uptime":"1.5h"}`, `{"min_uptime":"7d"}`,
 		`{"min_uptime":"-1h"}`, `{"min_uptime":168}`, `{"min_uptime":"168"}`,
 		`{"campaign":"c","replay_of":"r","requeued_from":"q"}`, `{"campaign":1}`, `{"replay_of":1}`, `{"requeued_from":1}`,
+		`{"reason":"` + strings.Repeat("x", 4096) + `"}`, `{"reason":"` + strings.Repeat("x", 4097) + `"}`,
+		`{"instance":"` + strings.Repeat("x", 4097) + `"}`, `{"requested_by":"` + strings.Repeat("x", 4097) + `"}`,
 		`{"colour":"brown","horns":{"left":1}}`,
 		`[]`, `"text"`, `7`, `null`, ``, `{`,
 	} {
