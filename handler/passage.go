@@ -163,7 +163,7 @@ func (p *passage) trigger(ctx, intake context.Context, slot *slot, from restart.
 		return Outcome{}, err
 	}
 	err := p.append(intake, journal.Event{
-		Kind: journal.Restarting, From: from, Attempt: p.last.Attempt + 1, Settled: true,
+		Kind: journal.Restarting, From: from, Attempt: p.last.NextAttempt(), Settled: true,
 	})
 	if err != nil {
 		return Outcome{}, err
@@ -224,7 +224,7 @@ func (p *passage) takeOver(ctx context.Context) (Outcome, error) {
 
 // repeat gives the trigger once more from the epoch for life, or gives up, now that no earlier one can take effect.
 func (p *passage) repeat(ctx context.Context) (Outcome, error) {
-	if p.last.Attempt >= p.cfg.MaxAttempts {
+	if p.last.NextAttempt() > p.cfg.MaxAttempts {
 		return p.end(ctx, p.exhausted("no trigger took effect"))
 	}
 	if refusal := p.gate(); refusal != nil {

@@ -121,6 +121,32 @@ func TestRestarter_afterDeath(t *testing.T) {
 	}
 }
 
+// An outage between fence and trigger leaves a trigger that was never given. However many there are, an operator whose
+// network is bad must not find the request dead for "attempts".
+func TestRestarter_outagesDoNotUseAttemptsUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		outages := 0
+		w := newWorld(t, func(w *world) {
+			w.journal.BeforeAppend = func(_ journal.Key, next journal.Event) (stored bool, err error) {
+				if next.Takeover || outages == 7 {
+					return false, nil
+				}
+				outages++
+				return true, errors.New("disconnected")
+			}
+		})
+		d := newDelivery(newRequest(t))
+		for w.handler.Handle(t.Context(), d); d.settled() == "nak"; w.handler.Handle(t.Context(), d) {
+			time.Sleep(d.delay)
+			d = d.again()
+		}
+		w.expect(d, "ack", "restarted verified", 1)
+		if outages != 7 || w.host.calls != 1 {
+			t.Errorf("got %d outages and %d calls of Restart, want 7 and 1", outages, w.host.calls)
+		}
+	})
+}
+
 // A server that was killed hands out again, as a first delivery, what somebody still works on: only the fence tells.
 func TestRestarter_firstDeliveryOfWhatIsInWorkElsewhereDoesNotRestartAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

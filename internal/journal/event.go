@@ -50,9 +50,11 @@ func KeyOf(r restart.Request) Key { return Key{r.Group, r.ID, r.Host} }
 type Event struct {
 	Kind Kind `json:"event"`
 	// ID is the event's own, by which its writer knows it again when the answer to its append was lost.
-	ID      uuid.UUID     `json:"id"`
-	Attempt int           `json:"attempt,omitempty"` // triggers so far, this one included
-	From    restart.Epoch `json:"from,omitempty"`    // the request's epoch for life; empty before the first trigger
+	ID uuid.UUID `json:"id"`
+	// Attempt counts triggers, this one included. A trigger that was taken over may never have been given, so its
+	// repetition is the same attempt: outages do not use attempts up.
+	Attempt int           `json:"attempt,omitempty"`
+	From    restart.Epoch `json:"from,omitempty"` // the request's epoch for life; empty before the first trigger
 	// Takeover marks a restarting event whose writer triggers nothing, but watches over the trigger before it.
 	Takeover bool `json:"takeover,omitempty"`
 	// Settled is the writer's word that no earlier trigger can still take effect: it was positively refused, or its
@@ -70,6 +72,14 @@ type Event struct {
 
 // IsZero reports whether the event stands for "nothing yet".
 func (e Event) IsZero() bool { return e.Kind == "" }
+
+// NextAttempt returns the attempt that a trigger on top of the event is.
+func (e Event) NextAttempt() int {
+	if e.Takeover {
+		return e.Attempt
+	}
+	return e.Attempt + 1
+}
 
 // MayFollow returns nil if next may be appended on last, and otherwise says why not. Each refusal closes an
 // interleaving in which a host would be restarted twice, or a request would end twice.
@@ -120,7 +130,7 @@ func mayRestart(last, next Event, refuse func(string) error) error {
 		if last.Kind != Restarting || next.Attempt != last.Attempt {
 			return refuse("there is no such trigger to take over")
 		}
-	case next.Attempt != last.Attempt+1:
+	case next.Attempt != last.NextAttempt():
 		return refuse("attempts are counted one by one")
 	case last.Kind == Restarting && !next.Settled:
 		return refuse("a trigger is open")

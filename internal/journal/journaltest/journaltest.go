@@ -101,6 +101,7 @@ func standsOnTheOneBefore(t *testing.T, j Journal) {
 		{Kind: journal.Failed, From: epoch, Attempt: 1},
 		{Kind: journal.Restarting, From: epoch, Attempt: 2},
 		{Kind: journal.Restarting, From: epoch, Attempt: 2, Takeover: true},
+		{Kind: journal.Restarting, From: epoch, Attempt: 2, Settled: true},
 		{Kind: journal.Restarting, From: epoch, Attempt: 3, Settled: true},
 		{Kind: journal.Dead, From: epoch, Attempt: 3, Reason: restart.ReasonAttempts, Settled: true},
 	} {
