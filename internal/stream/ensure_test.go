@@ -377,7 +377,9 @@ func testManyAtOnce(t *testing.T, connect func(testing.TB) jetstream.JetStream, 
 					return err
 				}
 				// Those that are still starting must not take this for work whose journal was lost.
-				_, err = js.Publish(t.Context(), WorkSubject("default", restart.Host(fmt.Sprintf("h%d", i))), nil)
+				// The client tries again where it had no answer, so the message needs an id to be known by.
+				host := fmt.Sprintf("h%d", i)
+				_, err = js.Publish(t.Context(), WorkSubject("default", restart.Host(host)), nil, jetstream.WithMsgID(host))
 				if err != nil {
 					return err
 				}
