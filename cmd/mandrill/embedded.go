@@ -26,6 +26,9 @@ const (
 	tokenFile     = "token"       // what clients present; kept, so that they find back to a server that was restarted
 )
 
+// healthInterval is how often the embedded server is asked whether it is well. It does not tell by itself.
+const healthInterval = 2 * time.Second
+
 // serverInfo is what serverFile holds.
 type serverInfo struct {
 	URL string `json:"url"` // without the token
@@ -67,6 +70,26 @@ func startEmbedded(ctx context.Context, data, listen string, sync time.Duration,
 		return nil, fmt.Errorf("cannot write down where the embedded server is: %w", err)
 	}
 	return s, nil
+}
+
+// watch returns why the server cannot serve any more, or nil when ctx ends. The server may complain of a stream that is
+// only just being made, so it is believed the second time.
+func (s *embeddedServer) watch(ctx context.Context) error {
+	ticker := time.NewTicker(healthInterval)
+	defer ticker.Stop()
+	unwell := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		err := s.Err()
+		if err != nil && unwell {
+			return err
+		}
+		unwell = err != nil
+	}
 }
 
 func (s *embeddedServer) close() error {

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/url"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -72,21 +71,7 @@ func (a *app) serve(cmd *cobra.Command, cfg config.Config, listen string) (err e
 		return err
 	}
 	log.Info().Str("url", server.URL()).Str("data", cfg.Data).Msg("server is ready")
-	ticker := time.NewTicker(healthInterval)
-	defer ticker.Stop()
-	unwell := false
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			err := server.Err()
-			if err != nil && unwell {
-				return err
-			}
-			unwell = err != nil
-		}
-	}
+	return server.watch(ctx)
 }
 
 // tokenURL returns the URL with the token in it.

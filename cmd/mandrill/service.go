@@ -25,9 +25,6 @@ import (
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
 
-// healthInterval is how often the embedded server is asked whether it is well. It does not tell by itself.
-const healthInterval = 2 * time.Second
-
 // A service is a worker with all that it stands on.
 type service struct {
 	cfg      config.Config
@@ -213,6 +210,9 @@ func (s *service) work(ctx context.Context) error {
 		group.Go(func() error { return c.Run(running) })
 	}
 	group.Go(func() error { return s.watch(running) })
+	if s.server != nil {
+		group.Go(func() error { return s.server.watch(running) })
+	}
 	err := group.Wait()
 	s.log.Info().Dur("took", time.Since(<-stopping)).Msg("drained")
 	return err
@@ -232,28 +232,13 @@ func (s *service) close() error {
 
 // watch returns an error when something happens that no message owns and nobody can wait for.
 func (s *service) watch(ctx context.Context) error {
-	ticker := time.NewTicker(healthInterval)
-	defer ticker.Stop()
-	unwell := false
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-s.conn.denied:
-			return fmt.Errorf("a permission that a worker needs is missing: %w", err)
-		case <-s.conn.closed:
-			return fmt.Errorf("connection to NATS at %s was closed: %w", s.endpoint.shown, s.conn.LastError())
-		case <-ticker.C:
-			if s.server == nil {
-				continue
-			}
-			// It may complain of a stream that is only just being made, so it is believed the second time.
-			err := s.server.Err()
-			if err != nil && unwell {
-				return err
-			}
-			unwell = err != nil
-		}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-s.conn.denied:
+		return fmt.Errorf("a permission that a worker needs is missing: %w", err)
+	case <-s.conn.closed:
+		return fmt.Errorf("connection to NATS at %s was closed: %w", s.endpoint.shown, s.conn.LastError())
 	}
 }
 
