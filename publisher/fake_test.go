@@ -74,6 +74,7 @@ func (b *fakeBroker) PublishMsgAsync(msg *nats.Msg, _ ...jetstream.PublishOpt) (
 	case f.silent:
 		time.AfterFunc(answerTimeout, func() { future.failed <- jetstream.ErrAsyncPublishTimeout })
 	default:
+		known := b.ids[id]
 		err := b.store(id, msg)
 		if f.lose {
 			time.AfterFunc(answerTimeout, func() { future.failed <- jetstream.ErrAsyncPublishTimeout })
@@ -83,7 +84,7 @@ func (b *fakeBroker) PublishMsgAsync(msg *nats.Msg, _ ...jetstream.PublishOpt) (
 			if err != nil {
 				future.failed <- err
 			} else {
-				future.stored <- &jetstream.PubAck{Stream: stream.Work}
+				future.stored <- &jetstream.PubAck{Stream: stream.Work, Duplicate: known}
 			}
 		})
 	}

@@ -36,6 +36,7 @@ type publication struct {
 	msg          *nats.Msg
 	deadline     time.Time
 	unanswered   bool      // an attempt got no answer, so it may be stored
+	duplicate    bool      // the stream had the id already
 	refusedSince time.Time // zero until the stream has refused it
 }
 
@@ -45,7 +46,7 @@ func (p *Publisher) follow(pub *publication, future jetstream.PubAckFuture, err 
 		err = p.await(p.life, pub, future)
 	}
 	if err == nil {
-		return Result{Request: pub.request, Status: Confirmed}
+		return pub.confirmed()
 	}
 	ctx, cancel := context.WithDeadlineCause(p.life, pub.deadline, fmt.Errorf("given up after %s", p.timeout))
 	defer cancel()
@@ -87,7 +88,8 @@ func (p *Publisher) send(pub *publication) (jetstream.PubAckFuture, error) {
 func (p *Publisher) await(ctx context.Context, pub *publication, future jetstream.PubAckFuture) error {
 	stored, failed := future.Ok(), future.Err()
 	select {
-	case <-stored:
+	case ack := <-stored:
+		pub.duplicate = ack.Duplicate
 		return nil
 	case err := <-failed:
 		if !answered(err) {
@@ -112,7 +114,7 @@ func (p *Publisher) judge(ctx context.Context, pub *publication, err error) (res
 	var api *jetstream.APIError
 	switch {
 	case err == nil:
-		return Result{Request: pub.request, Status: Confirmed}, true
+		return pub.confirmed(), true
 	case errors.As(err, &api) && api.ErrorCode == codeStoreFailed:
 		return p.judgeRefusal(ctx, pub, err)
 	case errors.As(err, &api):
@@ -131,6 +133,12 @@ func (p *Publisher) judge(ctx context.Context, pub *publication, err error) (res
 	return pub.failed(err), permanent(err)
 }
 
+// confirmed is the result of a publish whose request the stream has. What an attempt without an answer has stored is its
+// own.
+func (pub *publication) confirmed() Result {
+	return Result{Request: pub.request, Status: Confirmed, Duplicate: pub.duplicate && !pub.unanswered}
+}
+
 // judgeRefusal looks at what the stream holds for the host, because an error does not say: it may be this request,
 // another one, or nothing any more.
 func (p *Publisher) judgeRefusal(ctx context.Context, pub *publication, refusal error) (result Result, final bool) {
@@ -146,7 +154,8 @@ func (p *Publisher) judgeRefusal(ctx context.Context, pub *publication, refusal 
 	case err != nil:
 		return pub.failed(fmt.Errorf("refused, and cannot see what is queued: %w: %w", err, refusal)), !patient
 	case id == pub.request.ID:
-		return Result{Request: pub.request, Status: Confirmed}, true
+		pub.duplicate = true
+		return pub.confirmed(), true
 	}
 	phase := p.phase(ctx, pub, id)
 	result = Result{Request: pub.request, Status: AlreadyQueued, QueuedID: id, QueuedPhase: phase}

@@ -255,8 +255,26 @@ func TestPublish_OfAStoredRequestMayBeRepeatedByTheCaller(t *testing.T) {
 		r := validRequest(t, "web-1")
 		b.enqueue(t, r)
 		b.forget()
-		if got, _ := publishOne(t, newFaked(t, b, Config{}), r); got.Status != Confirmed {
-			t.Errorf("got %+v, want confirmed", got)
+		if got, _ := publishOne(t, newFaked(t, b, Config{}), r); got.Status != Confirmed || !got.Duplicate {
+			t.Errorf("got %+v, want it confirmed as a duplicate", got)
+		}
+	})
+}
+
+// What an attempt without an answer has stored is nobody else's.
+func TestPublish_ItsOwnAttemptIsNoDuplicate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, forgetful := range []bool{false, true} {
+			b := &fakeBroker{}
+			b.before = func(n int, _ *nats.Msg) fault {
+				if n > 1 && forgetful {
+					b.ids = nil
+				}
+				return fault{lose: n == 1, carryOn: true}
+			}
+			if got, _ := publishOne(t, newFaked(t, b, Config{}), validRequest(t, "web-1")); got.Status != Confirmed || got.Duplicate {
+				t.Errorf("server forgets: %t: got %+v, want it confirmed, and no duplicate", forgetful, got)
+			}
 		}
 	})
 }

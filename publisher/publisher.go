@@ -63,6 +63,10 @@ type Result struct {
 	Request Request // as it was published, with nothing left open
 	Status  Status
 
+	// Duplicate is whether the stream had the request before this publish, where Status is Confirmed. It knows of requests
+	// that are queued or in work, and of those of the last two minutes.
+	Duplicate bool
+
 	// QueuedID and QueuedPhase say which request is queued in place of this one, and how far it has come, where Status
 	// is AlreadyQueued.
 	QueuedID    uuid.UUID

@@ -139,16 +139,13 @@ func TestPublish_TheSameRequestAgainIsConfirmedAndStoredOnce(t *testing.T) {
 	work := createWork(t, srv.JetStream(t))
 	p := openPublisher(t, Config{Conn: srv.Connect(t)})
 	r := validRequest(t, "web-1")
-	for range 2 {
-		for range 2 {
-			if got := publish(t, p, r); got.Status != Confirmed {
-				t.Errorf("got %+v, want confirmed", got)
-			}
+	for i := range 5 {
+		if got := publish(t, p, r); got.Status != Confirmed || got.Duplicate != (i > 0) {
+			t.Errorf("publish %d: got %+v, want confirmed, the first one only not as a duplicate", i, got)
 		}
-		srv.Restart(t)
-	}
-	if got := publish(t, p, r); got.Status != Confirmed {
-		t.Errorf("got %+v, want confirmed", got)
+		if i%2 == 1 {
+			srv.Restart(t)
+		}
 	}
 	if n := stored(t, work); n != 1 {
 		t.Errorf("got %d stored, want 1", n)
