@@ -45,6 +45,7 @@ var rules = []rule{
 	{"internal/journal", onBroker, "it stands between the vocabulary and the broker"},
 	{"internal/journal/*", append([]string{"internal/journal"}, onBroker...), "its contract is told in its own words"},
 	{"internal/deadletter", onBroker, "it stands between the vocabulary and the broker"},
+	{"internal/control", onBroker, "it stands between the vocabulary and the broker"},
 	{"internal/stream", vocabulary, "everybody else spells subjects through it"},
 	{"internal/natsd", nil, "it runs a server, whatever that is for"},
 	{"internal/natsd/*", []string{"internal/natsd"}, "a test's server is a server"},

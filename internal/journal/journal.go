@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -12,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
 
@@ -48,6 +50,8 @@ type Journal struct {
 	cfg Config
 	js  jetstream.JetStream
 	raw rawStream
+
+	stream jetstream.Stream
 }
 
 // rawStream is the one thing that is asked of the stream itself.
@@ -70,7 +74,7 @@ func Open(ctx context.Context, cfg Config) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open journal %s: %w", stream.Journal, err)
 	}
-	return &Journal{cfg: cfg, js: js, raw: s}, nil
+	return &Journal{cfg: cfg, js: js, raw: s, stream: s}, nil
 }
 
 // Covers reports whether an empty journal proves that nothing was triggered for a work message stored at that time.
@@ -185,4 +189,41 @@ func (j *Journal) publish(ctx context.Context, key Key, data []byte, expect uint
 	case <-ctx.Done():
 		return 0, context.Cause(ctx)
 	}
+}
+
+// An Entry is a request's latest event.
+type Entry struct {
+	Key  Key
+	Last Event
+}
+
+// Latest returns the latest event of every request that the journal remembers; of one group, unless group is empty. What
+// is appended meanwhile may be missing. The first error ends the sequence.
+func (j *Journal) Latest(ctx context.Context, group restart.Group) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		for msg, err := range stream.Scan(ctx, j.stream, stream.JournalByGroup(group), true) {
+			var e Entry
+			if err == nil {
+				e, err = entryOf(msg)
+			}
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func entryOf(msg jetstream.Msg) (e Entry, err error) {
+	if e.Key.Group, e.Key.ID, e.Key.Host, err = stream.ParseJournalSubject(msg.Subject()); err != nil {
+		return Entry{}, err
+	}
+	if err := json.Unmarshal(msg.Data(), &e.Last); err != nil {
+		return Entry{}, fmt.Errorf("cannot read journal of %s: %w", e.Key.ID, err)
+	}
+	meta, err := msg.Metadata()
+	if err != nil {
+		return Entry{}, err
+	}
+	e.Last.Sequence = meta.Sequence.Stream
+	return e, nil
 }

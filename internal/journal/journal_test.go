@@ -16,6 +16,7 @@ import (
 	"github.com/mayhem-mandrill/mandrill/internal/journal"
 	"github.com/mayhem-mandrill/mandrill/internal/journal/journaltest"
 	"github.com/mayhem-mandrill/mandrill/internal/natsd/natsdtest"
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
 
@@ -319,5 +320,44 @@ func wantEvents(t *testing.T, js jetstream.JetStream, key journal.Key, want uint
 	}
 	if got != want {
 		t.Errorf("got %d events under %s, want %d", got, key.ID, want)
+	}
+}
+
+// A repair goes by what was last appended for each request: an earlier event would have it call a request open that has
+// ended.
+func TestJournal_LatestReturnsEachRequestsLastEvent(t *testing.T) {
+	server := natsdtest.Start(t)
+	j := open(t, server.Connect(t), time.Second)
+	want := map[journal.Key]journal.Event{}
+	for i := range 3 {
+		key := newKey()
+		if i == 2 {
+			key.Group = "web"
+		}
+		first, err := j.Append(t.Context(), key, journal.Event{}, journal.Event{Kind: journal.Restarting, From: "1", Attempt: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[key] = first
+		if i == 0 {
+			if want[key], err = j.Append(t.Context(), key, first, journal.Event{Kind: journal.Failed, From: "1", Attempt: 1}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for group, count := range map[restart.Group]int{"": 3, "web": 1, "none": 0} {
+		got := map[journal.Key]journal.Event{}
+		for e, err := range j.Latest(t.Context(), group) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got[e.Key] = e.Last
+			if diff := cmp.Diff(want[e.Key], e.Last); diff != "" {
+				t.Errorf("%v (-want +got):\n%s", e.Key, diff)
+			}
+		}
+		if len(got) != count {
+			t.Errorf("group %q: got %d requests, want %d", group, len(got), count)
+		}
 	}
 }

@@ -20,6 +20,9 @@ const (
 	Dead    = "MANDRILL_DEAD"
 )
 
+// Control is the bucket of what steers the workers of a fleet.
+const Control = "mandrill-control"
+
 // VersionHeader carries restart.WireVersion.
 const VersionHeader = "Mandrill-Version"
 
@@ -73,6 +76,14 @@ func JournalSubject(group restart.Group, id uuid.UUID, host restart.Host) string
 // JournalByID returns the filter for all events under an id, whatever group and host they name.
 func JournalByID(id uuid.UUID) string { return journalPrefix + "*." + id.String() + ".>" }
 
+// JournalByGroup returns the filter for all events of a group; of all groups, if it is empty.
+func JournalByGroup(group restart.Group) string {
+	if group == "" {
+		return journalPrefix + ">"
+	}
+	return journalPrefix + string(group) + ".>"
+}
+
 // ParseJournalSubject returns what a journal subject names.
 func ParseJournalSubject(subject string) (group restart.Group, id uuid.UUID, host restart.Host, err error) {
 	rest, ok := strings.CutPrefix(subject, journalPrefix)
@@ -97,6 +108,9 @@ func DeadSubject(workSubject string, workSequence uint64) string {
 func OutcomeSubject(group restart.Group, host restart.Host) string {
 	return outcomePrefix + string(group) + "." + string(host)
 }
+
+// StoreKey returns where the control bucket says which database a group's workers remember in.
+func StoreKey(group restart.Group) string { return "store." + string(group) }
 
 // FallbackID returns the id of a work message that brought no usable one: derived from the stream's creation and the
 // message's sequence, so that every delivery of it has the same.
