@@ -331,7 +331,7 @@ func (w *world) outcome(r Request) string {
 
 // saved returns how many requests are on record.
 func (w *world) saved() (n int) {
-	for _, err := range w.store.Requests(context.Background(), storeFilter) {
+	for _, err := range w.store.History(context.Background(), storeFilter) {
 		if err != nil {
 			w.t.Fatal(err)
 		}

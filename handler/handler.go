@@ -55,8 +55,8 @@ type Work interface {
 	// ErrMaxLease, or that of the one who stops the worker.
 	Do(ctx context.Context, job *Job) Verdict
 
-	// Reject records that a message ended unread. Of the job's Request only ID, Group and Host are set, as far as they
-	// are known.
+	// Reject records that a message ended unread. The job's Request says what is known of it: ID, and Group and Host
+	// unless the subject is unreadable too; as its times, when it was stored; as Raw, what came.
 	Reject(ctx context.Context, job *Job, reason error) Verdict
 
 	// Recorded reports whether the outcome of a message, read or unread, is on record. The job has no lease.
@@ -144,7 +144,10 @@ func (h *Handler) read(d Delivery) (job *Job, err error) {
 		job.Request, err = contain(func() (Request, error) { return restart.Decode(envelope, d.Data()) })
 	}
 	if err != nil {
-		job.Request = Request{ID: envelope.FallbackID, Group: envelope.Group, Host: envelope.Host}
+		job.Request = Request{
+			ID: envelope.FallbackID, Group: envelope.Group, Host: envelope.Host,
+			RequestedAt: envelope.Stored, NotAfter: envelope.Stored, Raw: d.Data(),
+		}
 	}
 	job.Log = h.cfg.Logger.With().Stringer("id", job.Request.ID).Str("instance", job.Request.Instance).
 		Str("host", string(job.Request.Host)).Str("group", string(job.Request.Group)).Logger()

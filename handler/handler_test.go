@@ -437,6 +437,9 @@ func TestHandler_malformed(t *testing.T) {
 		if o, err := w.store.Outcome(t.Context(), envelope.FallbackID); err != nil || o.Reason != restart.ReasonMalformed {
 			t.Errorf("got outcome %+v, %v, want it on record", o, err)
 		}
+		if r, err := w.store.Request(t.Context(), envelope.FallbackID); err != nil || !slices.Equal(r.Raw, d.data) || !r.RequestedAt.Equal(envelope.Stored) {
+			t.Errorf("got request %+v, %v, want what came on record", r, err)
+		}
 	})
 }
 

@@ -27,7 +27,9 @@ type passage struct {
 
 	// harmless is whether every trigger before the last was positively refused, so that only the last can have
 	// changed the host.
-	harmless    bool
+	harmless bool
+
+	earlier     []restart.Attempt // those that this delivery knows not to have led to the outcome
 	triggeredAt time.Time
 	verifiedAt  time.Time
 	to          restart.Epoch
@@ -41,12 +43,15 @@ func (p *passage) lookBack(ctx context.Context, rec *record) (Outcome, error) {
 		}
 		return Outcome{}, err
 	}
-	if p.last.IsZero() {
+	if p.last.IsZero() && !p.job.Request.Repeatable() {
 		return Outcome{}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	standing, err := rec.standing(ctx)
+	if err != nil && p.last.IsZero() {
+		return Outcome{}, p.later(err) // the journal may have forgotten what the database remembers
+	}
 	if err != nil {
 		// The journal alone is enough to go on safely.
 		p.job.Log.Warn().Err(err).Msg("cannot look for an outcome, going by the journal")
@@ -204,6 +209,7 @@ func (p *passage) refused(ctx context.Context, err error) (Outcome, error) {
 	if appendErr != nil {
 		return Outcome{}, appendErr
 	}
+	p.did(p.triggeredAt, time.Now(), err.Error())
 	return Outcome{}, &laterError{p.cfg.Retry.Delay(p.last.Attempt), err}
 }
 
@@ -212,12 +218,17 @@ func (p *passage) takeOver(ctx context.Context) (Outcome, error) {
 	if p.job.Intake().Err() != nil {
 		return Outcome{}, errHandBack
 	}
+	before := p.last
 	err := p.append(ctx, journal.Event{
 		Kind: journal.Restarting, Takeover: true, From: p.last.From, Attempt: p.last.Attempt,
 	})
 	if err != nil {
 		return Outcome{}, err
 	}
+	p.earlier = append(p.earlier, restart.Attempt{
+		Request: p.key.ID, Number: before.Attempt, Worker: before.Worker, StartedAt: before.At, From: before.From,
+		Error: "left open, and taken over by " + p.cfg.Worker,
+	})
 	p.job.Log.Info().Int("attempt", p.last.Attempt).Str("from", string(p.last.From)).Msg("took over")
 	return p.verify(ctx, time.Now(), false)
 }
@@ -238,6 +249,7 @@ func (p *passage) repeat(ctx context.Context) (Outcome, error) {
 	slot := slot{p.slots}
 	defer slot.release()
 	p.harmless = false
+	p.did(p.last.At, time.Now(), "did not take effect")
 	return p.trigger(ctx, intake, &slot, p.last.From)
 }
 
@@ -291,6 +303,14 @@ func (p *passage) endWith(ctx context.Context, why policy.Refusal, settled bool)
 	return p.complete(), nil
 }
 
+// did notes that the attempt which stands last, and is ours, led to nothing.
+func (p *passage) did(started, ended time.Time, why string) {
+	p.earlier = append(p.earlier, restart.Attempt{
+		Request: p.key.ID, Number: p.last.Attempt, Worker: p.cfg.Worker, StartedAt: started, EndedAt: ended.UTC(),
+		From: p.last.From, Error: why,
+	})
+}
+
 func (p *passage) append(ctx context.Context, next journal.Event) error {
 	next.Worker, next.At = p.cfg.Worker, time.Now().UTC()
 	appended, err := p.cfg.Journal.Append(ctx, p.key, p.last, next)
@@ -319,7 +339,7 @@ func (p *passage) outcome(kind restart.Kind, reason restart.Reason, detail strin
 	return Outcome{
 		ID: r.ID, Host: r.Host, Group: r.Group, Kind: kind, Reason: reason, Detail: detail, At: time.Now().UTC(),
 		Receipt: restart.Receipt{
-			RequestedBy: r.RequestedBy, Worker: p.cfg.Worker, Attempt: p.last.Attempt, From: p.last.From,
+			RequestedBy: r.RequestedBy, RequestedAt: r.RequestedAt, Worker: p.cfg.Worker, Attempt: p.last.Attempt, From: p.last.From,
 			To: p.to, TriggeredAt: p.triggeredAt, VerifiedAt: p.verifiedAt,
 		},
 	}

@@ -291,18 +291,19 @@ func (u *universe) notef(format string, args ...any) {
 type op string
 
 const (
-	opLast    op = "last"
-	opAppend  op = "append"
-	opRestart op = "restart"
-	opSave    op = "save"
-	opFinish  op = "finish"
-	opLook    op = "look"
-	opBury    op = "bury"
-	opSettle  op = "settle"
-	opExtend  op = "extend"
+	opLast      op = "last"
+	opAppend    op = "append"
+	opRestart   op = "restart"
+	opSave      op = "save"
+	opFinish    op = "finish"
+	opLook      op = "look"
+	opAttempted op = "attempted"
+	opBury      op = "bury"
+	opSettle    op = "settle"
+	opExtend    op = "extend"
 )
 
-func (o op) isStore() bool { return o == opSave || o == opFinish || o == opLook }
+func (o op) isStore() bool { return o == opSave || o == opFinish || o == opLook || o == opAttempted }
 
 // begin counts a call, and has the faults happen that wait for it.
 func (w *worker) begin(o op) (n int) {
@@ -511,6 +512,10 @@ func (s *propertyStore) Outcome(ctx context.Context, id uuid.UUID) (o Outcome, e
 	return o, err
 }
 
+func (s *propertyStore) Attempted(ctx context.Context, a restart.Attempt) error {
+	return (*worker)(s).call(ctx, opAttempted, func(ctx context.Context) error { return s.store.Attempted(ctx, a) })
+}
+
 // propertyDelivery is one delivery of the message, which outlives its lease.
 type propertyDelivery struct {
 	*worker
@@ -591,8 +596,8 @@ func (d *propertyDelivery) remove(ctx context.Context, buried bool) error {
 }
 
 func (u *universe) saved() bool {
-	for r, err := range u.store.Requests(context.Background(), store.Filter{}) {
-		if err == nil && r.ID == u.request.ID {
+	for e, err := range u.store.History(context.Background(), store.Filter{}) {
+		if err == nil && e.Request.ID == u.request.ID {
 			return true
 		}
 	}

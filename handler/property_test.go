@@ -300,7 +300,7 @@ func (g genre) drawFault(t *rapid.T) fault {
 		f.For = lengths(longest).Draw(t, "for")
 	}
 	f.On = rapid.SampledFrom([]op{
-		opAppend, opAppend, opAppend, opRestart, opRestart, opRestart, opFinish, opFinish, opSave, opSettle, opLast, opBury,
+		opAppend, opAppend, opAppend, opRestart, opRestart, opRestart, opFinish, opFinish, opSave, opAttempted, opSettle, opLast, opBury,
 		"", "", "", "",
 	}).Draw(t, "on")
 	if f.On == "" {

@@ -9,6 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/google/uuid"
 
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/store"
 )
 
@@ -55,6 +56,17 @@ func (rec *record) finish(ctx context.Context, o Outcome) (Outcome, error) {
 	return standing, nil
 }
 
+// attempts records what did not lead to an outcome. It tries once: the journal decides, this is for people.
+func (rec *record) attempts(earlier []restart.Attempt) {
+	ctx, cancel := context.WithTimeout(rec.job.Lease.ctx, settleTimeout)
+	defer cancel()
+	for _, a := range earlier {
+		if _, err := contain(func() (struct{}, error) { return struct{}{}, rec.store.Attempted(ctx, a) }); err != nil {
+			rec.job.Log.Warn().Err(err).Int("attempt", a.Number).Msg("attempt is not on record")
+		}
+	}
+}
+
 // standing returns the outcome that is on record for the request; the zero Outcome if there is none.
 func (rec *record) standing(ctx context.Context) (Outcome, error) {
 	for _, id := range [...]uuid.UUID{rec.job.Request.ID, rec.fallbackID()} {
@@ -87,7 +99,6 @@ func persist[T any](ctx context.Context, rec *record, what string, write func(co
 	pause := &backoff.ExponentialBackOff{
 		InitialInterval: 50 * time.Millisecond, MaxInterval: 2 * time.Second, Multiplier: 2, RandomizationFactor: 0.5,
 	}
-	complained := false
 	return backoff.Retry(ctx, func() (T, error) {
 		attempt, cancel := context.WithTimeout(rec.job.Lease.ctx, rec.timeout)
 		defer cancel()
@@ -99,9 +110,8 @@ func persist[T any](ctx context.Context, rec *record, what string, write func(co
 			}
 		})()
 		v, err := contain(func() (T, error) { return write(attempt) })
-		if err != nil && !complained {
-			complained = true
-			rec.job.Log.Warn().Err(err).Msg("store is away, cannot " + what + ", trying again")
+		if err != nil {
+			rec.job.Log.Debug().Err(err).Msg("cannot " + what + ", trying again")
 		}
 		return v, err
 	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(0))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/rs/zerolog"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/mayhem-mandrill/mandrill/internal/journal"
@@ -24,6 +25,7 @@ type Journal interface {
 type Store interface {
 	Save(ctx context.Context, r Request) error
 	Finish(ctx context.Context, o Outcome) (Outcome, error)
+	Attempted(ctx context.Context, a restart.Attempt) error
 	Outcome(ctx context.Context, id uuid.UUID) (Outcome, error)
 }
 
@@ -34,7 +36,8 @@ type RestarterConfig struct {
 	Store   Store
 	// Tell announces an outcome to those who wait and watch. It must not block. Nil announces nothing.
 	Tell   func(Outcome)
-	Worker string // this worker's name, for events and receipts
+	Worker string         // this worker's name, for events and receipts
+	Logger zerolog.Logger // of what no message owns
 
 	DriverSlots    int           // calls of the driver at once
 	ProbeTimeout   time.Duration // one probe
@@ -89,6 +92,7 @@ func (c RestarterConfig) validate() error {
 type Restarter struct {
 	cfg   RestarterConfig
 	slots *semaphore.Weighted
+	store *watchedStore
 }
 
 var _ Work = (*Restarter)(nil)
@@ -98,15 +102,18 @@ func NewRestarter(cfg RestarterConfig) (*Restarter, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Restarter{cfg: cfg, slots: semaphore.NewWeighted(int64(cfg.DriverSlots))}, nil
+	return &Restarter{
+		cfg: cfg, slots: semaphore.NewWeighted(int64(cfg.DriverSlots)),
+		store: &watchedStore{Store: cfg.Store, log: cfg.Logger},
+	}, nil
 }
 
 // Do looks back where there may be a past, saves the request and restarts its host side by side, and finishes with the
 // one outcome.
 func (r *Restarter) Do(ctx context.Context, job *Job) Verdict {
-	rec := record{r.cfg.Store, r.cfg.StoreTimeout, job}
+	rec := record{r.store, r.cfg.StoreTimeout, job}
 	way := &passage{Restarter: r, job: job, key: journal.KeyOf(job.Request)}
-	if job.Deliveries() > 1 {
+	if job.Deliveries() > 1 || job.Request.Repeatable() {
 		standing, err := way.lookBack(ctx, &rec)
 		if err != nil {
 			return r.verdict(ctx, job, err)
@@ -126,6 +133,7 @@ func (r *Restarter) Do(ctx context.Context, job *Job) Verdict {
 	}
 	saveErr := <-saved
 
+	rec.attempts(way.earlier)
 	if err != nil || saveErr != nil {
 		verdict := r.verdict(ctx, job, errors.Join(err, saveErr))
 		verdict.Saved = saveErr == nil
@@ -140,10 +148,13 @@ func (r *Restarter) Do(ctx context.Context, job *Job) Verdict {
 	return r.tell(standing)
 }
 
-// Reject implements Work. What cannot be read has no request to save, and never had a trigger.
+// Reject implements Work. What cannot be read is saved as it came, and never had a trigger.
 func (r *Restarter) Reject(ctx context.Context, job *Job, reason error) Verdict {
-	rec := record{r.cfg.Store, r.cfg.StoreTimeout, job}
+	rec := record{r.store, r.cfg.StoreTimeout, job}
 	way := &passage{Restarter: r, job: job}
+	if err := rec.save(ctx); err != nil {
+		return r.verdict(ctx, job, err)
+	}
 	standing, err := rec.finish(ctx, way.outcome(restart.Dead, restart.ReasonMalformed, reason.Error()))
 	if err != nil {
 		return r.verdict(ctx, job, err)
@@ -153,7 +164,7 @@ func (r *Restarter) Reject(ctx context.Context, job *Job, reason error) Verdict 
 
 // Recorded implements Work.
 func (r *Restarter) Recorded(ctx context.Context, job *Job) (bool, error) {
-	rec := record{r.cfg.Store, r.cfg.StoreTimeout, job}
+	rec := record{r.store, r.cfg.StoreTimeout, job}
 	standing, err := rec.standing(ctx)
 	return standing.Kind != "", err
 }

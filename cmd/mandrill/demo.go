@@ -243,17 +243,13 @@ func (s *service) fill(ctx context.Context, d *demoSummary) error {
 		d.Boots = hosts.Boots()
 	}
 	outcomes := map[restart.Kind]int{}
-	for r, err := range s.store.Requests(ctx, store.Filter{}) {
+	for e, err := range s.store.History(ctx, store.Filter{}) {
 		if err != nil {
 			return fmt.Errorf("cannot count what was saved: %w", err)
 		}
 		d.Saved++
-		o, err := s.store.Outcome(ctx, r.ID)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("cannot count outcomes: %w", err)
-		}
-		outcomes[o.Kind]++
-		d.Attempts += o.Receipt.Attempt
+		outcomes[e.Outcome.Kind]++
+		d.Attempts += e.Outcome.Receipt.Attempt
 	}
 	d.Restarted, d.Skipped, d.Expired = outcomes[restart.Restarted], outcomes[restart.Skipped], outcomes[restart.Expired]
 	d.Cancelled, d.Dead = outcomes[restart.Cancelled], outcomes[restart.Dead]

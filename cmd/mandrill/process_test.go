@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -502,18 +501,13 @@ func outcomes(t *testing.T, database string) map[uuid.UUID]restart.Outcome {
 	}
 	defer db.Close()
 	found := map[uuid.UUID]restart.Outcome{}
-	for r, err := range db.Requests(t.Context(), store.Filter{}) {
+	for e, err := range db.History(t.Context(), store.Filter{}) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o, err := db.Outcome(t.Context(), r.ID)
-		if errors.Is(err, store.ErrNotFound) {
-			continue
+		if e.Outcome.Kind != "" && e.Outcome.Reason != restart.ReasonMalformed {
+			found[e.Request.ID] = e.Outcome
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		found[r.ID] = o
 	}
 	return found
 }

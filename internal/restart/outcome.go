@@ -15,10 +15,11 @@ const (
 	Expired   Kind = "expired"   // its not_after passed
 	Cancelled Kind = "cancelled" // by hand, before the trigger
 	Dead      Kind = "dead"      // given up; also in the dead-letter stream
+	Unknown   Kind = "unknown"   // triggered, and how it ended was lost with a database; found by a repair
 )
 
 // Kinds are all kinds, in the order in which people read them.
-var Kinds = []Kind{Restarted, Skipped, Expired, Cancelled, Dead}
+var Kinds = []Kind{Restarted, Skipped, Expired, Cancelled, Dead, Unknown}
 
 // A Reason is why a request ended as it did, for machines; the set is closed.
 type Reason string
@@ -37,6 +38,7 @@ const (
 	ReasonNotReady         Reason = "not_ready"         // dead: another boot, which did not become ready
 	ReasonUnconfirmed      Reason = "unconfirmed"       // dead: triggered, and its effect was never seen
 	ReasonJournalHorizon   Reason = "journal_horizon"   // dead: older than what the journal can vouch for
+	ReasonRepaired         Reason = "repaired"          // unknown: the journal knows of a trigger, the database of no outcome
 )
 
 // An Outcome is the one end of a request.
@@ -54,10 +56,23 @@ type Outcome struct {
 // A Receipt is what stands behind an outcome.
 type Receipt struct {
 	RequestedBy string    `json:"requested_by,omitempty"`
+	RequestedAt time.Time `json:"requested_at,omitzero"`
 	Worker      string    `json:"worker"`
 	Attempt     int       `json:"attempt,omitempty"` // triggers so far; 0 means never triggered
 	From        Epoch     `json:"from,omitempty"`
 	To          Epoch     `json:"to,omitempty"`
 	TriggeredAt time.Time `json:"triggered_at,omitzero"` // as this worker saw it
 	VerifiedAt  time.Time `json:"verified_at,omitzero"`
+}
+
+// An Attempt is one worker's part in one trigger: it gave the trigger, or watched over one that it took over.
+type Attempt struct {
+	Request   uuid.UUID `json:"-"`       // the request's id
+	Number    int       `json:"attempt"` // counts triggers, from 1; the workers that held one share its number
+	Worker    string    `json:"worker"`
+	StartedAt time.Time `json:"started_at,omitzero"` // when it was triggered or taken over; zero: not known
+	EndedAt   time.Time `json:"ended_at,omitzero"`   // zero: the worker did not live to see it
+	From      Epoch     `json:"from,omitempty"`
+	To        Epoch     `json:"to,omitempty"`
+	Error     string    `json:"error,omitempty"` // why it did not end in a verified restart
 }

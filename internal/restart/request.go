@@ -141,6 +141,24 @@ func (r *Request) Validate() error {
 	return nil
 }
 
+// Repeatable reports whether a person may ask for it again with the same id, however much later. Such a request may have
+// a past even where it is delivered for the first time and the journal knows nothing of it any more.
+func (r *Request) Repeatable() bool { return r.ReplayOf != "" || r.RequeuedFrom != "" }
+
+// ReplayID returns the id of the replay of a request under a name: the same each time it is asked for.
+func ReplayID(of uuid.UUID, name string) uuid.UUID {
+	return uuid.NewSHA1(derivedSpace, []byte("replay/"+of.String()+"/"+name))
+}
+
+// RequeueID returns the id of the request that takes the place of one that ended dead: the same each time it is asked
+// for.
+func RequeueID(of uuid.UUID) uuid.UUID {
+	return uuid.NewSHA1(derivedSpace, []byte("requeue/"+of.String()))
+}
+
+// derivedSpace is the name space of the ids that are derived from durable things.
+var derivedSpace = uuid.MustParse("0f6b8a52-93c1-5c7e-8d14-6d616e647269")
+
 // Encode returns the request as it goes on the wire.
 func (r *Request) Encode() ([]byte, error) { return json.Marshal(r) }
 

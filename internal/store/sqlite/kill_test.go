@@ -22,11 +22,11 @@ func TestStore_KilledProcessLosesNothingItConfirmed(t *testing.T) {
 		}
 		s := mustOpen(t, path)
 		stored := make(map[string]bool)
-		for r, err := range s.Requests(t.Context(), store.Filter{}) {
+		for e, err := range s.History(t.Context(), store.Filter{}) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			stored["saved "+r.ID.String()] = true
+			stored["saved "+e.Request.ID.String()] = true
 		}
 		for _, id := range finishedIDs(t, path) {
 			stored["finished "+id] = true

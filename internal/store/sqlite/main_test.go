@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
+	"github.com/mayhem-mandrill/mandrill/internal/store"
 	"github.com/mayhem-mandrill/mandrill/internal/store/sqlite"
 	"github.com/mayhem-mandrill/mandrill/internal/store/storetest"
 )
@@ -23,6 +24,7 @@ var children = map[string]func(path string) error{
 	"save":   childSaves,
 	"open":   childOpens,
 	"nobody": childOpensAsNobody,
+	"reader": childReadsAsNobody,
 }
 
 func TestMain(m *testing.M) {
@@ -53,14 +55,38 @@ func childOpens(path string) error {
 	return s.Close()
 }
 
-// childOpensAsNobody exists because root may write to what is read-only.
 func childOpensAsNobody(path string) error {
-	if os.Getuid() == 0 {
-		if err := syscall.Setuid(65534); err != nil {
-			return err
-		}
+	if err := becomeNobody(); err != nil {
+		return err
 	}
 	return childOpens(path)
+}
+
+// becomeNobody exists because root may write to what is read-only.
+func becomeNobody() error {
+	if os.Getuid() != 0 {
+		return nil
+	}
+	return syscall.Setuid(65534)
+}
+
+// childReadsAsNobody prints the ids in a database that it only reads.
+func childReadsAsNobody(path string) error {
+	if err := becomeNobody(); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	s, err := sqlite.Open(ctx, sqlite.Config{Path: path, Access: store.Reader})
+	if err != nil {
+		return err
+	}
+	for e, err := range s.History(ctx, store.Filter{}) {
+		if err != nil {
+			return err
+		}
+		fmt.Println(e.Request.ID)
+	}
+	return s.Close()
 }
 
 // childSaves saves and finishes with many goroutines until it is killed, and prints what it was told is durable.

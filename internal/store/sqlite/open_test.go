@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/uuid"
 
 	"github.com/mayhem-mandrill/mandrill/internal/store"
 	"github.com/mayhem-mandrill/mandrill/internal/store/sqlite"
@@ -187,23 +186,6 @@ func TestOpen_PathIsTakenAsItStands(t *testing.T) {
 	}
 }
 
-func TestStore_IdentityIsTheDatabasesForLife(t *testing.T) {
-	dir := t.TempDir()
-	one, two := filepath.Join(dir, "one.db"), filepath.Join(dir, "two.db")
-	identity := func(path string) uuid.UUID {
-		s := mustOpen(t, path)
-		defer s.Close()
-		return s.Identity()
-	}
-	first, other := identity(one), identity(two)
-	if first == uuid.Nil || first == other {
-		t.Errorf("got identities %s and %s, want two", first, other)
-	}
-	if again := identity(one); again != first {
-		t.Errorf("after reopening: got identity %s, want %s", again, first)
-	}
-}
-
 // A connection that SQLite could not close would keep the log beside the database, and the files open, for ever.
 func TestStore_CloseLeavesOneFileAndTheLock(t *testing.T) {
 	dir := t.TempDir()
@@ -211,7 +193,7 @@ func TestStore_CloseLeavesOneFileAndTheLock(t *testing.T) {
 	if err := s.Save(t.Context(), storetest.NewRequest("a.example.net")); err != nil {
 		t.Fatal(err)
 	}
-	for range s.Requests(t.Context(), store.Filter{}) {
+	for range s.History(t.Context(), store.Filter{}) {
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -226,38 +208,7 @@ func TestStore_CloseLeavesOneFileAndTheLock(t *testing.T) {
 	}
 }
 
-// The history of years must not be sorted to show its last page.
-func TestStore_RequestsAreReadByIndex(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "mandrill.db")
-	closedDatabase(t, path)
-	for _, filter := range []store.Filter{
-		{},
-		{Host: "a.example.net"},
-		{Group: "default"},
-		{Group: "default", Since: storetest.NewRequest("a.example.net").RequestedAt},
-	} {
-		query, args := sqlite.RequestsQuery(filter)
-		rows, err := mustOpenRaw(t, path).Query("EXPLAIN QUERY PLAN "+query, args...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer rows.Close()
-		var plan []string
-		for rows.Next() {
-			var id, parent, unused int
-			var step string
-			if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
-				t.Fatal(err)
-			}
-			plan = append(plan, step)
-		}
-		if len(plan) != 1 || !strings.HasPrefix(plan[0], "SEARCH requests USING INDEX") {
-			t.Errorf("filter %+v: got plan %q, want a search by an index alone", filter, plan)
-		}
-	}
-}
-
-func closedDatabase(t *testing.T, path string) {
+func closedDatabase(t testing.TB, path string) {
 	t.Helper()
 	if err := mustOpen(t, path).Close(); err != nil {
 		t.Fatal(err)

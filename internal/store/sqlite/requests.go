@@ -3,143 +3,82 @@ package sqlite
 import (
 	"bytes"
 	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
 	"fmt"
-	"iter"
-	"math"
-	"strings"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/store"
 )
 
-const (
-	insertRequest = `INSERT INTO requests (id, instance, host, grp, reason, requested_by, requested_at, not_after,
-		campaign, replay_of, requeued_from, min_uptime, raw, saved_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`
+var requestsTable = &table{name: "requests", key: "id", columns: `id, instance, host, grp, reason, requested_by,
+	requested_at, not_after, campaign, replay_of, requeued_from, min_uptime, raw, saved_at`}
 
+const (
 	selectOwner = `SELECT host, grp FROM requests WHERE id = ?`
 
-	selectRequests = `SELECT seq, id, instance, host, grp, reason, requested_by, requested_at, not_after,
-		campaign, replay_of, requeued_from, min_uptime, raw FROM requests`
-)
+	requestColumns = `r.id, r.instance, r.host, r.grp, r.reason, r.requested_by, r.requested_at, r.not_after,
+		r.campaign, r.replay_of, r.requeued_from, r.min_uptime, r.raw`
 
-// pageSize is how many requests are read at a time.
-const pageSize = 500
+	selectRequest = `SELECT ` + requestColumns + ` FROM requests r WHERE r.id = ?`
+)
 
 // Save implements store.Store.
 func (s *Store) Save(ctx context.Context, r restart.Request) error {
-	r.Raw = bytes.Clone(r.Raw) // the write may outlast the call, and the caller's right to the bytes
-	savedAt := s.now()
-	err := s.writer.do(ctx, func(ctx context.Context, stmt *statements) error {
-		return stmt.save(ctx, &r, savedAt)
-	})
-	if err != nil {
+	if err := s.write(ctx, newSave(r, s.now())); err != nil {
 		return fmt.Errorf("cannot save request %q: %w", r.ID, err)
 	}
 	return nil
 }
 
-func (stmt *statements) save(ctx context.Context, r *restart.Request, savedAt time.Time) error {
-	res, err := stmt.insertRequest.ExecContext(ctx, r.ID, r.Instance, string(r.Host), string(r.Group), r.Reason,
-		r.RequestedBy, micros(r.RequestedAt), micros(r.NotAfter), r.Campaign, r.ReplayOf, r.RequeuedFrom,
-		int64(r.MinUptime), r.Raw, micros(savedAt))
-	if err != nil {
+// newSave returns the insertion of a request. It has bytes of its own, because it may outlast the caller's right to
+// those of the request.
+func newSave(r restart.Request, at time.Time) *insertion {
+	store.CleanRequest(&r)
+	id := r.ID.String()
+	return &insertion{
+		into: requestsTable,
+		row: []driver.Value{
+			id, r.Instance, string(r.Host), string(r.Group), r.Reason, r.RequestedBy, micros(r.RequestedAt),
+			micros(r.NotAfter), r.Campaign, r.ReplayOf, r.RequeuedFrom, int64(r.MinUptime), bytes.Clone(r.Raw), micros(at),
+		},
+		compare: func(ctx context.Context, stmt *statements) error { return stmt.checkOwner(ctx, id, r.Host, r.Group) },
+	}
+}
+
+// checkOwner refuses an id under which another host's request is stored, or another group's.
+func (stmt *statements) checkOwner(ctx context.Context, id string, host restart.Host, group restart.Group) error {
+	var ownerHost restart.Host
+	var ownerGroup restart.Group
+	if err := stmt.selectOwner.QueryRowContext(ctx, id).Scan(&ownerHost, &ownerGroup); err != nil {
 		return err
 	}
-	if inserted, err := res.RowsAffected(); err != nil || inserted == 1 {
-		return err
-	}
-	var host restart.Host
-	var group restart.Group
-	if err := stmt.selectOwner.QueryRowContext(ctx, r.ID).Scan(&host, &group); err != nil {
-		return err
-	}
-	if host != r.Host || group != r.Group {
-		return fmt.Errorf("%w: host %q in group %q", store.ErrIDReused, host, group)
+	if ownerHost != host || ownerGroup != group {
+		return fmt.Errorf("%w: host %q in group %q", store.ErrIDReused, ownerHost, ownerGroup)
 	}
 	return nil
 }
 
-// A place is where the next page of requests begins: after the request that has it.
-type place struct {
-	requestedAt, seq int64
-}
-
-// beginning is before every request: the latest comes first.
-var beginning = place{math.MaxInt64, math.MaxInt64}
-
-// Requests implements store.Store. It reads page by page, and holds nothing while its caller has a request: so a slow
-// caller does not keep the write-ahead log from being emptied, and one that asks for outcomes in its loop does not
-// wait for a connection that it has itself.
-func (s *Store) Requests(ctx context.Context, f store.Filter) iter.Seq2[restart.Request, error] {
-	return func(yield func(restart.Request, error) bool) {
-		left := f.Limit
-		if left <= 0 {
-			left = math.MaxInt
-		}
-		for after := beginning; left > 0; {
-			n := min(left, pageSize)
-			page, last, err := s.requestsAfter(ctx, after, f, n)
-			if err != nil {
-				yield(restart.Request{}, fmt.Errorf("cannot read requests: %w", err))
-				return
-			}
-			for _, r := range page {
-				if !yield(r, nil) {
-					return
-				}
-			}
-			if len(page) < n {
-				return
-			}
-			after, left = last, left-n
-		}
+// Request implements store.Store.
+func (s *Store) Request(ctx context.Context, id uuid.UUID) (r restart.Request, err error) {
+	err = s.reads.QueryRowContext(ctx, selectRequest, id).Scan(requestFields(&r)...)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = store.ErrNotFound
 	}
-}
-
-// requestsAfter returns at most n requests, and the place of the last.
-func (s *Store) requestsAfter(ctx context.Context, after place, f store.Filter, n int) (page []restart.Request,
-	last place, err error,
-) {
-	query, args := requestsQuery(after, f, n)
-	rows, err := s.reads.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, place{}, err
+		return restart.Request{}, fmt.Errorf("cannot read request %q: %w", id, err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var r restart.Request
-		var notAfter int64
-		if err := rows.Scan(&last.seq, &r.ID, &r.Instance, &r.Host, &r.Group, &r.Reason, &r.RequestedBy,
-			&last.requestedAt, &notAfter, &r.Campaign, &r.ReplayOf, &r.RequeuedFrom, &r.MinUptime, &r.Raw); err != nil {
-			return nil, place{}, err
-		}
-		r.RequestedAt, r.NotAfter = fromMicros(last.requestedAt), fromMicros(notAfter)
-		page = append(page, r)
-	}
-	return page, last, rows.Err()
+	return r, nil
 }
 
-func requestsQuery(after place, f store.Filter, n int) (query string, args []any) {
-	where := []string{"(requested_at, seq) < (?, ?)"}
-	args = []any{after.requestedAt, after.seq}
-	add := func(condition string, arg any) {
-		where = append(where, condition)
-		args = append(args, arg)
+// requestFields returns where requestColumns are scanned to.
+func requestFields(r *restart.Request) []any {
+	return []any{
+		&r.ID, &r.Instance, &r.Host, &r.Group, &r.Reason, &r.RequestedBy, scanTime(&r.RequestedAt), scanTime(&r.NotAfter),
+		&r.Campaign, &r.ReplayOf, &r.RequeuedFrom, &r.MinUptime, &r.Raw,
 	}
-	if f.Group != "" {
-		add("grp = ?", string(f.Group))
-	}
-	if f.Host != "" {
-		add("host = ?", string(f.Host))
-	}
-	if !f.Since.IsZero() {
-		add("requested_at >= ?", micros(f.Since))
-	}
-	if !f.Until.IsZero() {
-		add("requested_at < ?", micros(f.Until))
-	}
-	query = selectRequests + " WHERE " + strings.Join(where, " AND ") + " ORDER BY requested_at DESC, seq DESC LIMIT ?"
-	return query, append(args, n)
 }

@@ -1,8 +1,9 @@
-// Package sqlite keeps requests and outcomes in one SQLite file, for one worker.
+// Package sqlite keeps requests and what came of them in one SQLite file, for one worker.
 //
 // What a method has returned is on the disk (write-ahead log, synchronous=FULL). One goroutine writes: it takes
 // whatever is waiting into one transaction, so that a thousand callers share the price of one sync, and a single
-// caller waits for nobody. A lock beside the file keeps a second writer out, while any process may read.
+// caller waits for nobody. A lock beside the file keeps a second worker out, while any process may read, and menders
+// may write: their transactions and the worker's wait for each other.
 package sqlite
 
 import (
@@ -24,8 +25,8 @@ import (
 	"github.com/mayhem-mandrill/mandrill/internal/store"
 )
 
-// errClosed is what comes after Close.
-var errClosed = errors.New("the store is closed")
+// errReadOnly is what comes of writing to a database that was opened for reading.
+var errReadOnly = errors.New("the database is open for reading only")
 
 const (
 	// busyTimeout is how long a write waits for another process that has locked the database, as a person's shell may.
@@ -36,7 +37,8 @@ const (
 
 // Config is what Open needs.
 type Config struct {
-	Path   string           // of the database, which is created if absent; its folder must exist
+	Path   string           // of the database, which a worker creates if absent; its folder must exist
+	Access store.Access     // the zero value is a worker
 	Logger zerolog.Logger   // the zero value is silent
 	Now    func() time.Time // nil means time.Now
 }
@@ -45,17 +47,17 @@ type Config struct {
 type Store struct {
 	identity uuid.UUID
 	now      func() time.Time
-	lock     *os.File
-	writes   *sql.DB // has one connection, which the writer keeps
+	lock     *os.File // of a worker
 	reads    *sql.DB
+	writes   *sql.DB // nil for a reader; has one connection, which the writer keeps
 	writer   *writer
 	close    func() error
 }
 
 var _ store.Store = (*Store)(nil)
 
-// Open opens the database, brings its schema up to date, and starts the goroutine that writes, which Close ends. It
-// refuses a database whose schema is newer than this program's, and one that another Store has open.
+// Open opens the database. For a worker it brings its schema up to date, and refuses one that another worker has open;
+// for others it refuses a schema that is not this program's. Close ends the goroutine that it starts for whoever writes.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s := &Store{now: cfg.Now}
 	if s.now == nil {
@@ -69,38 +71,82 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 }
 
 func (s *Store) open(ctx context.Context, cfg Config) error {
-	path, err := resolve(cfg.Path)
+	file, err := resolve(cfg.Path)
 	if err != nil {
 		return err
 	}
+	switch cfg.Access {
+	case store.Worker:
+		err = s.openWorker(ctx, file, cfg.Logger)
+	case store.Mender:
+		err = s.openMender(ctx, file)
+	case store.Reader:
+		s.reads, err = openReader(ctx, file)
+	default:
+		err = fmt.Errorf("access %d is unknown", cfg.Access)
+	}
+	if err != nil {
+		return err
+	}
+	s.identity, err = readIdentity(ctx, s.reads)
+	return err
+}
+
+func (s *Store) openWorker(ctx context.Context, file string, log zerolog.Logger) (err error) {
 	// The lock comes before anything touches the database: where another Store of this process has it open, opening
 	// and closing the file once more would take SQLite's own locks away from under that one.
-	if s.lock, err = acquire(path + ".lock"); err != nil {
+	if s.lock, err = acquire(file + ".lock"); err != nil {
 		return err
 	}
-	if err := create(path); err != nil {
+	if err := create(file); err != nil {
 		return err
 	}
-	if s.writes, err = sql.Open("sqlite", dsn(path, "_journal_mode=WAL", "_synchronous=FULL")); err != nil {
+	if err := s.openPools(file, "_journal_mode=WAL"); err != nil {
 		return err
 	}
-	s.writes.SetMaxOpenConns(1)
-	if err := migrate(ctx, s.writes, cfg.Logger); err != nil {
+	schema, err := schemaOf(s.writes, log)
+	if err != nil {
 		return err
 	}
-	if s.identity, err = identify(ctx, s.writes); err != nil {
+	if err := schema.Migrate(ctx); err != nil {
 		return err
 	}
-	if s.reads, err = sql.Open("sqlite", dsn(path, "_query_only=1")); err != nil {
+	if err := writeIdentity(ctx, s.writes); err != nil {
 		return err
 	}
-	s.reads.SetMaxOpenConns(maxReaders)
-	s.reads.SetMaxIdleConns(maxReaders)
 	s.writer, err = startWriter(ctx, s.writes)
 	return err
 }
 
-// Identity tells this database from every other. It is made when the database is, and never changes.
+// openMender takes no lock: SQLite's own keep its transactions apart from the worker's.
+func (s *Store) openMender(ctx context.Context, file string) error {
+	if err := mustExist(file); err != nil {
+		return err
+	}
+	if err := s.openPools(file, "mode=rw"); err != nil {
+		return err
+	}
+	schema, err := schemaOf(s.writes, zerolog.Nop())
+	if err != nil {
+		return err
+	}
+	if err := schema.Check(ctx); err != nil {
+		return err
+	}
+	s.writer, err = startWriter(ctx, s.writes)
+	return err
+}
+
+// openPools opens a database for one who writes.
+func (s *Store) openPools(file, param string) (err error) {
+	if s.writes, err = openPool(file, 1, param, "_synchronous=FULL"); err != nil {
+		return err
+	}
+	s.reads, err = openPool(file, maxReaders, "_query_only=1")
+	return err
+}
+
+// Identity implements store.Store.
 func (s *Store) Identity() uuid.UUID { return s.identity }
 
 // Close implements store.Store.
@@ -122,6 +168,15 @@ func (s *Store) release() error {
 		errs = append(errs, s.lock.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// write returns when w is durable. What w has become may be read if there is no error; otherwise it may still be under
+// way.
+func (s *Store) write(ctx context.Context, w write) error {
+	if s.writer == nil {
+		return errReadOnly
+	}
+	return s.writer.Do(ctx, w)
 }
 
 // resolve returns the one name of the file at path, so that two links to it do not mean two locks.
@@ -160,6 +215,26 @@ func create(path string) error {
 		return err
 	}
 	return f.Close()
+}
+
+// mustExist refuses what only a worker creates.
+func mustExist(file string) error {
+	_, err := os.Stat(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; the first worker creates it", fs.ErrNotExist)
+	}
+	return err
+}
+
+// openPool returns a pool of at most n connections, which are opened when they are needed.
+func openPool(file string, n int, params ...string) (*sql.DB, error) {
+	db, err := sql.Open("sqlite", dsn(file, params...))
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(n)
+	db.SetMaxIdleConns(n)
+	return db, nil
 }
 
 // dsn escapes the path, in which '?', '#' and '%' would mean something else.

@@ -2,23 +2,10 @@ package sqlite_test
 
 import (
 	"database/sql"
-	"path/filepath"
 	"testing"
 
-	"github.com/mayhem-mandrill/mandrill/internal/store"
 	"github.com/mayhem-mandrill/mandrill/internal/store/sqlite"
-	"github.com/mayhem-mandrill/mandrill/internal/store/storetest"
 )
-
-func TestStore_KeepsTheContract(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) storetest.Database {
-		path := filepath.Join(t.TempDir(), "mandrill.db")
-		return storetest.Database{
-			Open:  func(t *testing.T) store.Store { return mustOpen(t, path) },
-			Stall: func(t *testing.T) func() { return lockOut(t, path) },
-		}
-	})
-}
 
 // mustOpen opens a store that the caller closes; to close it again is harmless.
 func mustOpen(t testing.TB, path string) *sqlite.Store {
@@ -29,19 +16,6 @@ func mustOpen(t testing.TB, path string) *sqlite.Store {
 	}
 	t.Cleanup(func() { s.Close() })
 	return s
-}
-
-// lockOut locks the database as another process may, so that writes wait.
-func lockOut(t *testing.T, path string) (release func()) {
-	t.Helper()
-	db := mustOpenRaw(t, path)
-	db.SetMaxOpenConns(1)
-	mustExec(t, db, "BEGIN IMMEDIATE")
-	return func() {
-		t.Helper()
-		mustExec(t, db, "ROLLBACK")
-		db.Close()
-	}
 }
 
 // mustOpenRaw opens a database as a shell would.

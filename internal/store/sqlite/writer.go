@@ -5,40 +5,43 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/mayhem-mandrill/mandrill/internal/store"
+	"github.com/mayhem-mandrill/mandrill/internal/store/groupcommit"
 )
 
-// maxBatch bounds how much one transaction takes, and so how long those who come while it runs wait for the next.
-const maxBatch = 1024
+// maxBatch bounds how much one transaction takes, and so how long those who come while it runs wait for the next. It is
+// well below the thousands who may be waiting: some of them get ready on one processor while others are written on
+// another.
+const maxBatch = 512
+
+// A write is an *insertion or a *forgetting.
+type write any
 
 // A writer has the connection that writes, and the goroutine that has it to itself.
 type writer struct {
-	conn     *sql.Conn
-	stmt     statements
-	prepared []*sql.Stmt // those of stmt, to be closed
-
-	queue   chan *write // unbuffered: what was sent is taken, and will be answered
-	stopped chan struct{}
-	stop    func() error // returns when what was taken is answered
+	*groupcommit.Queue[write]
+	conn      *sql.Conn
+	stmt      statements
+	prepared  []*sql.Stmt // those of stmt, to be closed
+	inserters [len(tables)]inserter
+	forgets   []*groupcommit.Op[write] // to be done next
+	stop      func() error
 }
 
-// A write is what one caller waits for.
-type write struct {
-	run  func(context.Context, *statements) error // within the transaction of its batch
-	err  error                                    // what run returned; counts once the batch is committed
-	done chan error                               // takes the one answer without blocking
-}
+// tables are all that an insertion can be into.
+var tables = [...]*table{requestsTable, outcomesTable, attemptsTable}
 
 // statements are prepared once, on the connection that writes.
 type statements struct {
-	begin, commit, rollback *sql.Stmt
-
-	insertRequest, selectOwner, insertOutcome, selectOutcome *sql.Stmt
+	begin, commit, rollback                      *sql.Stmt
+	selectOwner, selectOutcome, selectOldest     *sql.Stmt
+	deleteOutcome, deleteAttempts, deleteRequest *sql.Stmt
 }
 
 func startWriter(ctx context.Context, db *sql.DB) (*writer, error) {
@@ -46,15 +49,13 @@ func startWriter(ctx context.Context, db *sql.DB) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{conn: conn, queue: make(chan *write), stopped: make(chan struct{})}
+	w := &writer{conn: conn}
 	if err := w.prepare(ctx); err != nil {
 		return nil, errors.Join(err, w.release())
 	}
-	var running sync.WaitGroup
-	running.Go(w.run)
+	w.Queue = groupcommit.Start(1, maxBatch, w.commit)
 	w.stop = sync.OnceValue(func() error {
-		close(w.stopped)
-		running.Wait()
+		w.Queue.Stop()
 		return w.release()
 	})
 	return w, nil
@@ -68,10 +69,12 @@ func (w *writer) prepare(ctx context.Context) error {
 		{&w.stmt.begin, "BEGIN IMMEDIATE"},
 		{&w.stmt.commit, "COMMIT"},
 		{&w.stmt.rollback, "ROLLBACK"},
-		{&w.stmt.insertRequest, insertRequest},
 		{&w.stmt.selectOwner, selectOwner},
-		{&w.stmt.insertOutcome, insertOutcome},
 		{&w.stmt.selectOutcome, selectOutcome},
+		{&w.stmt.selectOldest, selectOldest},
+		{&w.stmt.deleteOutcome, deleteOutcome},
+		{&w.stmt.deleteAttempts, deleteAttempts},
+		{&w.stmt.deleteRequest, deleteRequest},
 	} {
 		stmt, err := w.conn.PrepareContext(ctx, p.sql)
 		if err != nil {
@@ -79,6 +82,11 @@ func (w *writer) prepare(ctx context.Context) error {
 		}
 		*p.stmt = stmt
 		w.prepared = append(w.prepared, stmt)
+	}
+	for i, t := range tables {
+		if err := w.inserters[i].prepare(ctx, w.conn, t); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -90,75 +98,26 @@ func (w *writer) release() error {
 	for _, stmt := range w.prepared {
 		errs = append(errs, stmt.Close())
 	}
+	for i := range w.inserters {
+		errs = append(errs, w.inserters[i].close())
+	}
 	return errors.Join(append(errs, w.conn.Close())...)
 }
 
-// do has run executed in some transaction, and returns once that is durable. Where ctx ends first, run may still be
-// executed later: what it refers to must be its own.
-func (w *writer) do(ctx context.Context, run func(context.Context, *statements) error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	op := &write{run: run, done: make(chan error, 1)}
-	select {
-	case w.queue <- op:
-	case <-w.stopped:
-		return errClosed
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	select {
-	case err := <-op.done:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// run commits one batch after the other until the writer is stopped.
-func (w *writer) run() {
-	batch := make([]*write, 0, maxBatch)
-	for {
-		select {
-		case op := <-w.queue:
-			batch = w.gather(append(batch, op))
-		case <-w.stopped:
-			return
-		}
-		w.answer(batch, w.transact(batch))
-		clear(batch) // lets go of what the callers sent
-		batch = batch[:0]
-	}
-}
-
-// gather adds whoever is waiting already, and waits for nobody.
-func (w *writer) gather(batch []*write) []*write {
-	for len(batch) < maxBatch {
-		select {
-		case op := <-w.queue:
-			batch = append(batch, op)
-		default:
-			return batch
-		}
-	}
-	return batch
-}
-
-// answer tells every caller of a batch how its write went.
-func (w *writer) answer(batch []*write, err error) {
-	for _, op := range batch {
+// commit runs a batch in one transaction, and says of each write how it went.
+func (w *writer) commit(batch []*groupcommit.Op[write]) {
+	defer w.letGo()
+	if err := w.transact(batch); err != nil {
 		// If the batch is not durable, no answer in it counts: even "the id is another's" may speak of a row that has
 		// just been rolled back.
-		if err == nil {
-			op.done <- op.err
-		} else {
-			op.done <- err
+		for _, op := range batch {
+			op.Err = err
 		}
 	}
 }
 
 // transact runs a batch in one transaction. Its error means that nothing of the batch may be relied on.
-func (w *writer) transact(batch []*write) error {
+func (w *writer) transact(batch []*groupcommit.Op[write]) error {
 	// A commit under way cannot be taken back, and belongs to many callers: no one's context ends it.
 	ctx := context.Background()
 	if _, err := w.stmt.begin.ExecContext(ctx); err != nil {
@@ -176,14 +135,40 @@ func (w *writer) transact(batch []*write) error {
 	return err
 }
 
-func (w *writer) apply(ctx context.Context, batch []*write) error {
-	for _, op := range batch {
-		op.err = op.run(ctx, &w.stmt)
-		if op.err != nil && !isOwn(op.err) {
-			return op.err
+// apply does what is of one kind together: they came at the same time, and so in any order.
+func (w *writer) apply(ctx context.Context, batch []*groupcommit.Op[write]) error {
+	w.sort(batch)
+	for i := range w.inserters {
+		if err := w.inserters[i].insert(ctx, &w.stmt); err != nil {
+			return err
+		}
+	}
+	for _, op := range w.forgets {
+		if err := op.Write.(*forgetting).run(ctx, &w.stmt); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func (w *writer) sort(batch []*groupcommit.Op[write]) {
+	for _, op := range batch {
+		if ins, ok := op.Write.(*insertion); ok {
+			in := &w.inserters[slices.Index(tables[:], ins.into)]
+			in.ops = append(in.ops, op)
+		} else {
+			w.forgets = append(w.forgets, op)
+		}
+	}
+}
+
+// letGo forgets what the callers sent, which may be large.
+func (w *writer) letGo() {
+	for i := range w.inserters {
+		w.inserters[i].letGo()
+	}
+	clear(w.forgets)
+	w.forgets = w.forgets[:0]
 }
 
 // isOwn reports whether an error is that of one write alone, so that the others in its transaction can go on. SQLite

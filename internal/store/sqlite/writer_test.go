@@ -17,6 +17,7 @@ import (
 
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/store"
+	"github.com/mayhem-mandrill/mandrill/internal/store/groupcommit"
 	"github.com/mayhem-mandrill/mandrill/internal/store/storetest"
 )
 
@@ -44,19 +45,18 @@ func (s *Store) onWriter(t *testing.T, pragma string) (value int) {
 	return value
 }
 
-func newWrite(r restart.Request) *write {
-	run := func(ctx context.Context, stmt *statements) error { return stmt.save(ctx, &r, time.Time{}) }
-	return &write{run: run, done: make(chan error, 1)}
+func newOp(r restart.Request) *groupcommit.Op[write] {
+	return &groupcommit.Op[write]{Write: newSave(r, time.Time{})}
 }
 
 func ids(t *testing.T, s *Store) map[string]bool {
 	t.Helper()
 	found := make(map[string]bool)
-	for r, err := range s.Requests(t.Context(), store.Filter{}) {
+	for e, err := range s.History(t.Context(), store.Filter{}) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		found[r.ID.String()] = true
+		found[e.Request.ID.String()] = true
 	}
 	return found
 }
@@ -167,27 +167,53 @@ func limitFiles(t *testing.T, s *Store) (makeRoom func()) {
 	return func() { set(old) }
 }
 
+// One statement inserts many rows. What is wrong with one of them must not be the others' fate.
 func TestWriter_WriteThatCannotBeDoneFailsAlone(t *testing.T) {
 	s, _ := open(t)
 	const length = 10_000
 	if _, err := sqlite.Limit(s.writer.conn, sqlite3.SQLITE_LIMIT_LENGTH, length); err != nil {
 		t.Fatal(err)
 	}
-	tooBig := storetest.NewRequest("a.example.net")
-	tooBig.Raw = make([]byte, 2*length)
-	first, last := storetest.NewRequest("a.example.net"), storetest.NewRequest("a.example.net")
-	reused := first
-	reused.Host = "b.example.net"
-	batch := []*write{newWrite(first), newWrite(tooBig), newWrite(reused), newWrite(last)}
-	s.writer.answer(batch, s.writer.transact(batch))
-	for i, failed := range []bool{false, true, true, false} {
-		if err := <-batch[i].done; (err != nil) != failed {
-			t.Errorf("write %d: got error %v, want one: %t", i, err, failed)
+	requests := make([]restart.Request, 300)
+	for i := range requests {
+		requests[i] = storetest.NewRequest("a.example.net")
+	}
+	want := make(map[int]error)
+	for _, i := range []int{0, 70, 299} {
+		requests[i].Raw = make([]byte, 2*length)
+		want[i] = tooBig
+	}
+	for _, i := range []int{71, 150, 298} {
+		requests[i].ID, requests[i].Host = requests[i-20].ID, "b.example.net"
+		want[i] = store.ErrIDReused
+	}
+	for _, i := range []int{72, 151, 297} { // again, by the same host
+		requests[i].ID = requests[i-20].ID
+	}
+	batch := make([]*groupcommit.Op[write], len(requests))
+	for i, r := range requests {
+		batch[i] = newOp(r)
+	}
+	s.writer.commit(batch)
+	stored := ids(t, s)
+	for i, op := range batch {
+		if !errors.Is(op.Err, want[i]) && !(want[i] == tooBig && isTooBig(op.Err)) {
+			t.Errorf("write %d: got error %v, want %v", i, op.Err, want[i])
+		}
+		if id := requests[i].ID.String(); want[i] == nil && !stored[id] {
+			t.Errorf("write %d: %s is not stored", i, id)
 		}
 	}
-	if stored := ids(t, s); len(stored) != 2 || !stored[first.ID.String()] || !stored[last.ID.String()] {
-		t.Errorf("got %v, want %s and %s", stored, first.ID, last.ID)
+	if len(stored) != 300-9 {
+		t.Errorf("got %d requests, want 291", len(stored))
 	}
+}
+
+var tooBig = errors.New("string or blob too big")
+
+func isTooBig(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code() == sqlite3.SQLITE_TOOBIG
 }
 
 // In a batch that was rolled back, "the id is another's" is a lie about a row that is not there; it would send the
@@ -200,11 +226,11 @@ func TestWriter_NoAnswerOfABatchThatWasRolledBackCounts(t *testing.T) {
 	huge := storetest.NewRequest("a.example.net")
 	huge.Raw = make([]byte, 1<<20)
 	fillPages(t, s)
-	batch := []*write{newWrite(first), newWrite(reused), newWrite(huge)}
-	s.writer.answer(batch, s.writer.transact(batch))
+	batch := []*groupcommit.Op[write]{newOp(first), newOp(reused), newOp(huge)}
+	s.writer.commit(batch)
 	for i, op := range batch {
 		var e *sqlite.Error
-		if err := <-op.done; !errors.As(err, &e) || e.Code() != sqlite3.SQLITE_FULL {
+		if err := op.Err; !errors.As(err, &e) || e.Code() != sqlite3.SQLITE_FULL {
 			t.Errorf("write %d: got error %v, want a full disk", i, err)
 		}
 	}
@@ -216,13 +242,18 @@ func TestWriter_NoAnswerOfABatchThatWasRolledBackCounts(t *testing.T) {
 // Not every failure makes SQLite roll back by itself. A transaction left open would keep all later ones out.
 func TestWriter_BatchThatFailedIsUndoneAndTheNextBegins(t *testing.T) {
 	s, _ := open(t)
-	first := newWrite(storetest.NewRequest("a.example.net"))
+	first := newOp(storetest.NewRequest("a.example.net"))
 	broken := errors.New("broken")
-	failing := &write{run: func(context.Context, *statements) error { return broken }, done: make(chan error, 1)}
-	batch := []*write{first, failing}
-	s.writer.answer(batch, s.writer.transact(batch))
+	failing := newOp(storetest.NewRequest("a.example.net"))
+	failing.Write = &insertion{
+		into:    requestsTable,
+		row:     first.Write.(*insertion).row, // so that it is compared
+		compare: func(context.Context, *statements) error { return broken },
+	}
+	batch := []*groupcommit.Op[write]{first, failing}
+	s.writer.commit(batch)
 	for i, op := range batch {
-		if err := <-op.done; !errors.Is(err, broken) {
+		if err := op.Err; !errors.Is(err, broken) {
 			t.Errorf("write %d: got error %v, want %v", i, err, broken)
 		}
 	}
@@ -247,27 +278,6 @@ func TestStore_LockHeldTooLongByAnotherProcessIsAnErrorAndNotForEver(t *testing.
 	unlock()
 	if err := s.Save(t.Context(), r); err != nil {
 		t.Errorf("when the lock was gone: %v", err)
-	}
-}
-
-func TestStore_CloseWaitsForTheWriteThatWasTaken(t *testing.T) {
-	s, path := open(t)
-	unlock := lockOut(t, path)
-	op := newWrite(storetest.NewRequest("a.example.net"))
-	s.writer.queue <- op // returns when it is taken
-	closed := make(chan error)
-	go func() { closed <- s.Close() }()
-	select {
-	case err := <-closed:
-		t.Fatalf("Close returned %v before the write that was taken", err)
-	case <-s.writer.stopped: // Close has begun
-	}
-	unlock()
-	if err := <-op.done; err != nil {
-		t.Errorf("the write that was taken: %v", err)
-	}
-	if err := <-closed; err != nil {
-		t.Errorf("Close: %v", err)
 	}
 }
 

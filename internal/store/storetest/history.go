@@ -16,24 +16,26 @@ import (
 	"github.com/mayhem-mandrill/mandrill/internal/store"
 )
 
-var requestsTests = []test{
-	{"EmptyDatabaseHasNone", requestsEmpty},
-	{"LatestComesFirstWhateverTheOrderOfSaving", requestsOrder},
-	{"FilterChoosesWhatMatchesAndNothingElse", requestsFilter},
-	{"SinceIsIncludedAndUntilIsNot", requestsBounds},
-	{"ManyOfOneInstantAreNeitherLostNorDoubled", requestsOfOneInstant},
-	{"StoppingEarlyLeavesTheStoreUsable", requestsStopEarly},
-	{"StoreCanBeUsedInsideTheLoopByManyAtOnce", requestsNested},
-	{"CancelledContextEndsTheSequenceWithAnError", requestsCancelled},
+var historyTests = []test{
+	{"EmptyDatabaseHasNone", historyEmpty},
+	{"LatestComesFirstWhateverTheOrderOfSaving", historyOrder},
+	{"FilterChoosesWhatMatchesAndNothingElse", historyFilter},
+	{"EachComesWithItsOwnOutcomeOrNone", historyOutcomes},
+	{"ManyPagesOfOneKindAreWhatALoopWouldFind", historyPages},
+	{"SinceIsIncludedAndUntilIsNot", historyBounds},
+	{"ManyOfOneInstantAreNeitherLostNorDoubled", historyOfOneInstant},
+	{"StoppingEarlyLeavesTheStoreUsable", historyStopEarly},
+	{"StoreCanBeUsedInsideTheLoopByManyAtOnce", historyNested},
+	{"CancelledContextEndsTheSequenceWithAnError", historyCancelled},
 }
 
-func requestsEmpty(t *testing.T, f *fixture) {
+func historyEmpty(t *testing.T, f *fixture) {
 	if got := f.mustRequests(t, store.Filter{}); len(got) != 0 {
 		t.Errorf("got %v, want none", got)
 	}
 }
 
-func requestsOrder(t *testing.T, f *fixture) {
+func historyOrder(t *testing.T, f *fixture) {
 	var want []restart.Request
 	for _, minute := range []int{2, 0, 4, 1, 3} {
 		r := NewRequest("a.example.net")
@@ -55,42 +57,148 @@ func requestsOrder(t *testing.T, f *fixture) {
 	}
 }
 
-// requestsFilter draws filters over a few hosts, groups and minutes, so that they overlap, and compares with what a
-// loop over all requests finds.
-func requestsFilter(t *testing.T, f *fixture) {
+// historyFilter draws filters over a few hosts, groups, kinds and minutes, so that they overlap, and compares with what
+// a loop over all entries finds.
+func historyFilter(t *testing.T, f *fixture) {
 	hosts := []restart.Host{"", "a.example.net", "b.example.net", "c.example.net"}
 	groups := []restart.Group{"", "web", "db", "none"}
+	kinds := []restart.Kind{"", restart.Restarted, restart.Dead, restart.Unknown}
 	minutes := []time.Time{{}}
-	var all []restart.Request
-	for minute := range 20 {
+	var all []store.Entry
+	for minute := range 24 {
 		r := NewRequest(hosts[1+minute%2])
 		r.Group = groups[1+minute/2%2]
 		r.RequestedAt = noon.Add(time.Duration(minute) * time.Minute)
 		f.mustSave(t, r)
-		all = append([]restart.Request{r}, all...)
+		e := store.Entry{Request: r}
+		if kind := kinds[minute/4%3]; kind != "" {
+			e.Outcome = f.mustFinish(t, outcomeOf(r, kind))
+		}
+		all = append([]store.Entry{e}, all...)
 		minutes = append(minutes, r.RequestedAt)
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		filter := store.Filter{
 			Host:  rapid.SampledFrom(hosts).Draw(rt, "host"),
 			Group: rapid.SampledFrom(groups).Draw(rt, "group"),
+			Kind:  rapid.SampledFrom(kinds).Draw(rt, "kind"),
 			Since: rapid.SampledFrom(minutes).Draw(rt, "since"),
 			Until: rapid.SampledFrom(minutes).Draw(rt, "until"),
 			Limit: rapid.IntRange(0, 4).Draw(rt, "limit"),
 		}
-		var want []restart.Request
-		for _, r := range all {
-			if matches(filter, r) && (filter.Limit == 0 || len(want) < filter.Limit) {
-				want = append(want, r)
+		var want []store.Entry
+		for _, e := range all {
+			if matches(filter, e) && (filter.Limit == 0 || len(want) < filter.Limit) {
+				want = append(want, e)
 			}
 		}
-		if diff := cmp.Diff(want, f.mustRequests(t, filter)); diff != "" {
+		if diff := cmp.Diff(want, f.mustEntries(t, filter)); diff != "" {
 			rt.Errorf("filter %+v (-want +got):\n%s", filter, diff)
 		}
 	})
 }
 
-func requestsBounds(t *testing.T, f *fixture) {
+func outcomeOf(r restart.Request, kind restart.Kind) restart.Outcome {
+	o := NewOutcome(r.ID, r.Host)
+	o.Group, o.Kind, o.Receipt.RequestedAt = r.Group, kind, r.RequestedAt
+	return o
+}
+
+func historyOutcomes(t *testing.T, f *fixture) {
+	var want []store.Entry
+	for minute := range 5 {
+		r := NewRequest("a.example.net")
+		r.RequestedAt = noon.Add(-time.Duration(minute) * time.Minute)
+		f.mustSave(t, r)
+		e := store.Entry{Request: r}
+		if minute%2 == 0 {
+			e.Outcome = outcomeOf(r, restart.Restarted)
+			e.Outcome.Detail = r.ID.String()
+			f.mustFinish(t, e.Outcome)
+		}
+		want = append(want, e)
+	}
+	f.mustFinish(t, NewOutcome(uuid.New(), "a.example.net")) // whose request was never saved
+	f.reopen(t)
+	for _, filter := range []store.Filter{{}, {Host: "a.example.net"}, {Group: restart.DefaultGroup}} {
+		if diff := cmp.Diff(want, f.mustEntries(t, filter)); diff != "" {
+			t.Errorf("filter %+v (-want +got):\n%s", filter, diff)
+		}
+	}
+	finished := []store.Entry{want[0], want[2], want[4]}
+	if diff := cmp.Diff(finished, f.mustEntries(t, store.Filter{Kind: restart.Restarted})); diff != "" {
+		t.Errorf("by kind (-want +got):\n%s", diff)
+	}
+}
+
+// historyPages: a store that reads page by page must neither lose its place among equals nor stop at a page in which
+// little matches.
+func historyPages(t *testing.T, f *fixture) {
+	kinds := []restart.Kind{restart.Restarted, restart.Restarted, restart.Dead, ""}
+	all := make([]store.Entry, 2400)
+	errs := make([]error, len(all))
+	together(len(all), func(i int) {
+		r := NewRequest(restart.Host(fmt.Sprintf("host-%d.example.net", i%7)))
+		r.RequestedAt = noon.Add(time.Duration(i/700) * time.Minute)
+		all[i].Request = r
+		if errs[i] = f.Save(t.Context(), r); errs[i] == nil && kinds[i%4] != "" {
+			all[i].Outcome, errs[i] = f.Finish(t.Context(), outcomeOf(r, kinds[i%4]))
+		}
+	})
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	for _, filter := range []store.Filter{
+		{},
+		{Kind: restart.Restarted},
+		{Kind: restart.Dead},
+		{Kind: restart.Skipped},
+		{Kind: restart.Restarted, Limit: 501},
+		{Kind: restart.Restarted, Limit: 1000},
+		{Kind: restart.Restarted, Since: noon.Add(time.Minute), Until: noon.Add(2 * time.Minute)},
+		{Kind: restart.Restarted, Host: "host-3.example.net"},
+		{Kind: restart.Dead, Group: restart.DefaultGroup, Limit: 550},
+		{Host: "host-3.example.net", Since: noon.Add(time.Minute)},
+	} {
+		checkEntries(t, filter, all, f.mustEntries(t, filter))
+	}
+}
+
+// checkEntries checks that got are the latest of all that match, each once, whatever the order of those of one instant.
+func checkEntries(t *testing.T, filter store.Filter, all, got []store.Entry) {
+	t.Helper()
+	missing := make(map[uuid.UUID]store.Entry)
+	for _, e := range all {
+		if matches(filter, e) {
+			missing[e.Request.ID] = e
+		}
+	}
+	want := len(missing)
+	if filter.Limit > 0 {
+		want = min(want, filter.Limit)
+	}
+	if len(got) != want {
+		t.Errorf("filter %+v: got %d entries, want %d", filter, len(got), want)
+	}
+	var last time.Time
+	for i, e := range got {
+		if diff := cmp.Diff(missing[e.Request.ID], e); diff != "" {
+			t.Fatalf("filter %+v, entry %d, which is none or came twice if nothing was wanted (-want +got):\n%s", filter, i, diff)
+		}
+		delete(missing, e.Request.ID)
+		if i > 0 && e.Request.RequestedAt.After(last) {
+			t.Errorf("filter %+v: entry %d is later than the one before it", filter, i)
+		}
+		last = e.Request.RequestedAt
+	}
+	for _, e := range missing {
+		if len(got) > 0 && e.Request.RequestedAt.After(last) {
+			t.Errorf("filter %+v: %s is missing, though it is later than the last", filter, e.Request.ID)
+		}
+	}
+}
+
+func historyBounds(t *testing.T, f *fixture) {
 	r := NewRequest("a.example.net")
 	f.mustSave(t, r)
 	at := r.RequestedAt
@@ -113,8 +221,8 @@ func requestsBounds(t *testing.T, f *fixture) {
 	}
 }
 
-// requestsOfOneInstant: a store that reads page by page must not lose its place among equals.
-func requestsOfOneInstant(t *testing.T, f *fixture) {
+// historyOfOneInstant: a store that reads page by page must not lose its place among equals.
+func historyOfOneInstant(t *testing.T, f *fixture) {
 	const n = 1700
 	requests := make([]restart.Request, n)
 	want := make(map[uuid.UUID]bool, n)
@@ -135,14 +243,14 @@ func requestsOfOneInstant(t *testing.T, f *fixture) {
 	}
 }
 
-func requestsStopEarly(t *testing.T, f *fixture) {
+func historyStopEarly(t *testing.T, f *fixture) {
 	for range 3 {
 		f.mustSave(t, NewRequest("a.example.net"))
 	}
 	for range 50 { // more often than a pool has connections
-		for _, err := range f.Requests(t.Context(), store.Filter{}) {
+		for _, err := range f.History(t.Context(), store.Filter{}) {
 			if err != nil {
-				t.Fatalf("Requests: %v", err)
+				t.Fatalf("History: %v", err)
 			}
 			break
 		}
@@ -150,35 +258,35 @@ func requestsStopEarly(t *testing.T, f *fixture) {
 	f.mustSave(t, NewRequest("a.example.net"))
 }
 
-// requestsNested would hang if a sequence kept a connection of a bounded pool while its caller waits for another.
-func requestsNested(t *testing.T, f *fixture) {
+// historyNested would hang if a sequence kept a connection of a bounded pool while its caller waits for another.
+func historyNested(t *testing.T, f *fixture) {
 	for range 5 {
 		r := NewRequest("a.example.net")
 		f.mustSave(t, r)
 		f.mustFinish(t, NewOutcome(r.ID, r.Host))
 	}
 	together(50, func(int) {
-		for r, err := range f.Requests(t.Context(), store.Filter{}) {
+		for e, err := range f.History(t.Context(), store.Filter{}) {
 			if err != nil {
-				t.Errorf("Requests: %v", err)
+				t.Errorf("History: %v", err)
 				return
 			}
-			if _, err := f.Outcome(t.Context(), r.ID); err != nil {
+			if _, err := f.Outcome(t.Context(), e.Request.ID); err != nil {
 				t.Errorf("Outcome: %v", err)
 			}
-			if err := f.Save(t.Context(), r); err != nil {
+			if err := f.Save(t.Context(), e.Request); err != nil {
 				t.Errorf("Save: %v", err)
 			}
 		}
 	})
 }
 
-func requestsCancelled(t *testing.T, f *fixture) {
+func historyCancelled(t *testing.T, f *fixture) {
 	f.mustSave(t, NewRequest("a.example.net"))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	yields := 0
-	for _, err := range f.Requests(ctx, store.Filter{}) {
+	for _, err := range f.History(ctx, store.Filter{}) {
 		yields++
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("got error %v, want %v", err, context.Canceled)

@@ -14,6 +14,7 @@ import (
 )
 
 var lifeTests = []test{
+	{"IdentityIsTheDatabasesForLifeAndNoOthers", identityIsForLife},
 	{"CancelledCallerIsTurnedAway", cancelledBefore},
 	{"CallerStopsWaitingWhenItsContextEnds", cancelledWhileWaiting},
 	{"CallerThatStoppedWaitingHasItsBytesBack", cancelledRawIsCopied},
@@ -31,8 +32,8 @@ var calls = map[string]func(context.Context, store.Store) error{
 		_, err := s.Finish(ctx, NewOutcome(uuid.New(), "a.example.net"))
 		return err
 	},
-	Requests: func(ctx context.Context, s store.Store) error {
-		for _, err := range s.Requests(ctx, store.Filter{}) {
+	History: func(ctx context.Context, s store.Store) error {
+		for _, err := range s.History(ctx, store.Filter{}) {
 			return err
 		}
 		return nil
@@ -41,6 +42,36 @@ var calls = map[string]func(context.Context, store.Store) error{
 		_, err := s.Outcome(ctx, uuid.New())
 		return err
 	},
+	Attempted: func(ctx context.Context, s store.Store) error {
+		return s.Attempted(ctx, restart.Attempt{Request: uuid.New(), Number: 1, Worker: "worker-1"})
+	},
+	Request: func(ctx context.Context, s store.Store) error {
+		_, err := s.Request(ctx, uuid.New())
+		return err
+	},
+	Attempts: func(ctx context.Context, s store.Store) error {
+		_, err := s.Attempts(ctx, uuid.New())
+		return err
+	},
+	Forget: func(ctx context.Context, s store.Store) error {
+		_, err := s.Forget(ctx, noon, 1)
+		return err
+	},
+}
+
+// identityIsForLife: a worker on another database than the group's is found out by it.
+func identityIsForLife(t *testing.T, f *fixture) {
+	first := f.Identity()
+	if first == uuid.Nil {
+		t.Error("got no identity")
+	}
+	f.reopen(t)
+	if got := f.Identity(); got != first {
+		t.Errorf("after reopening: got identity %s, want %s", got, first)
+	}
+	if other := newFixture(t, f.create); other.Identity() == first {
+		t.Errorf("another database has the same identity %s", first)
+	}
 }
 
 func cancelledBefore(t *testing.T, f *fixture) {
@@ -188,7 +219,7 @@ func closeWhileSaving(t *testing.T, f *fixture) {
 	if after := len(f.mustRequests(t, store.Filter{})); after != before {
 		t.Errorf("%d requests came into the database after Close", after-before)
 	}
-	f.mustHold(t, saved)
+	f.mustKeep(t, saved)
 }
 
 func closeWhileStalled(t *testing.T, f *fixture) {
@@ -212,5 +243,5 @@ func closeWhileStalled(t *testing.T, f *fixture) {
 	all.Wait()
 	closing.Wait()
 	f.reopen(t)
-	f.mustHold(t, saved)
+	f.mustKeep(t, saved)
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -20,16 +19,20 @@ import (
 
 // The methods that a Call can name.
 const (
-	Save     = "Save"
-	Finish   = "Finish"
-	Requests = "Requests"
-	Outcome  = "Outcome"
+	Save      = "Save"
+	Finish    = "Finish"
+	Attempted = "Attempted"
+	History   = "History"
+	Request   = "Request"
+	Outcome   = "Outcome"
+	Attempts  = "Attempts"
+	Forget    = "Forget"
 )
 
 // A Call is one call of a method of Memory.
 type Call struct {
 	Method string
-	ID     uuid.UUID // uuid.Nil for Requests
+	ID     uuid.UUID // uuid.Nil for History and Forget
 }
 
 // Memory is a store that forgets everything with the process. It records how it was called, and can be told to fail
@@ -45,8 +48,10 @@ type Memory struct {
 
 	mu       sync.Mutex
 	closed   bool
+	identity uuid.UUID
 	requests map[uuid.UUID]restart.Request
 	outcomes map[uuid.UUID]restart.Outcome
+	attempts map[uuid.UUID][]restart.Attempt
 	calls    []Call
 }
 
@@ -70,6 +75,7 @@ func (m *Memory) Save(ctx context.Context, r restart.Request) error {
 			return nil
 		}
 		r.Raw = bytes.Clone(r.Raw)
+		store.CleanRequest(&r)
 		r.RequestedAt, r.NotAfter = kept(r.RequestedAt), kept(r.NotAfter)
 		if m.requests == nil {
 			m.requests = make(map[uuid.UUID]restart.Request)
@@ -87,9 +93,10 @@ func (m *Memory) Finish(ctx context.Context, o restart.Outcome) (stands restart.
 			stands = first
 			return nil
 		}
-		for _, t := range []*time.Time{&o.At, &o.Receipt.TriggeredAt, &o.Receipt.VerifiedAt} {
+		for _, t := range []*time.Time{&o.At, &o.Receipt.RequestedAt, &o.Receipt.TriggeredAt, &o.Receipt.VerifiedAt} {
 			*t = kept(*t)
 		}
+		store.CleanOutcome(&o)
 		if m.outcomes == nil {
 			m.outcomes = make(map[uuid.UUID]restart.Outcome)
 		}
@@ -103,33 +110,109 @@ func (m *Memory) Finish(ctx context.Context, o restart.Outcome) (stands restart.
 	return stands, nil
 }
 
-// Requests implements store.Store.
-func (m *Memory) Requests(ctx context.Context, f store.Filter) iter.Seq2[restart.Request, error] {
-	return func(yield func(restart.Request, error) bool) {
-		var found []restart.Request
-		err := m.call(ctx, Call{Method: Requests}, func() error {
-			found = slices.DeleteFunc(slices.Collect(maps.Values(m.requests)), func(r restart.Request) bool {
-				return !matches(f, r)
-			})
+// Attempted implements store.Store.
+func (m *Memory) Attempted(ctx context.Context, a restart.Attempt) error {
+	return m.call(ctx, Call{Attempted, a.Request}, func() error {
+		same := func(b restart.Attempt) bool { return a.Number == b.Number && a.Worker == b.Worker }
+		if slices.ContainsFunc(m.attempts[a.Request], same) {
+			return nil
+		}
+		a.StartedAt, a.EndedAt = kept(a.StartedAt), kept(a.EndedAt)
+		store.CleanAttempt(&a)
+		if m.attempts == nil {
+			m.attempts = make(map[uuid.UUID][]restart.Attempt)
+		}
+		m.attempts[a.Request] = append(m.attempts[a.Request], a)
+		return nil
+	})
+}
+
+// Attempts implements store.Store.
+func (m *Memory) Attempts(ctx context.Context, id uuid.UUID) (all []restart.Attempt, err error) {
+	err = m.call(ctx, Call{Attempts, id}, func() error {
+		all = slices.Clone(m.attempts[id])
+		slices.SortStableFunc(all, func(a, b restart.Attempt) int {
+			return cmp.Or(cmp.Compare(a.Number, b.Number), a.StartedAt.Compare(b.StartedAt))
+		})
+		if o, ok := m.outcomes[id]; ok && o.Receipt.Attempt > 0 {
+			all = append(all, lastAttempt(o))
+		}
+		return nil
+	})
+	return all, err
+}
+
+// History implements store.Store.
+func (m *Memory) History(ctx context.Context, f store.Filter) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		var found []store.Entry
+		err := m.call(ctx, Call{Method: History}, func() error {
+			for id, r := range m.requests {
+				if e := (store.Entry{Request: r, Outcome: m.outcomes[id]}); matches(f, e) {
+					found = append(found, e)
+				}
+			}
 			return nil
 		})
 		if err != nil {
-			yield(restart.Request{}, err)
+			yield(store.Entry{}, err)
 			return
 		}
-		slices.SortFunc(found, func(a, b restart.Request) int {
-			return cmp.Or(b.RequestedAt.Compare(a.RequestedAt), bytes.Compare(b.ID[:], a.ID[:]))
+		slices.SortFunc(found, func(a, b store.Entry) int {
+			return cmp.Or(b.Request.RequestedAt.Compare(a.Request.RequestedAt), bytes.Compare(b.Request.ID[:], a.Request.ID[:]))
 		})
 		if f.Limit > 0 {
 			found = found[:min(f.Limit, len(found))]
 		}
-		for _, r := range found {
-			r.Raw = bytes.Clone(r.Raw)
-			if !yield(r, nil) {
+		for _, e := range found {
+			e.Request.Raw = bytes.Clone(e.Request.Raw)
+			if !yield(e, nil) {
 				return
 			}
 		}
 	}
+}
+
+// Request implements store.Store.
+func (m *Memory) Request(ctx context.Context, id uuid.UUID) (r restart.Request, err error) {
+	err = m.call(ctx, Call{Request, id}, func() error {
+		var ok bool
+		if r, ok = m.requests[id]; !ok {
+			return fmt.Errorf("cannot read request %q: %w", id, store.ErrNotFound)
+		}
+		r.Raw = bytes.Clone(r.Raw)
+		return nil
+	})
+	if err != nil {
+		return restart.Request{}, err
+	}
+	return r, nil
+}
+
+// Forget implements store.Store.
+func (m *Memory) Forget(ctx context.Context, before time.Time, n int) (forgotten int, err error) {
+	err = m.call(ctx, Call{Method: Forget}, func() error {
+		for id, r := range m.requests {
+			if forgotten < n && r.RequestedAt.Before(kept(before)) {
+				delete(m.requests, id)
+				delete(m.outcomes, id)
+				delete(m.attempts, id)
+				forgotten++
+			}
+		}
+		return nil
+	})
+	return forgotten, err
+}
+
+// Identity implements store.Store.
+func (m *Memory) Identity() uuid.UUID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.identity == uuid.Nil {
+		m.identity = uuid.New()
+	}
+	return m.identity
 }
 
 // Outcome implements store.Store.
@@ -161,7 +244,10 @@ func (m *Memory) Close() error {
 func (m *Memory) Reopen() *Memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return &Memory{Before: m.Before, After: m.After, requests: m.requests, outcomes: m.outcomes}
+	return &Memory{
+		Before: m.Before, After: m.After,
+		identity: m.identity, requests: m.requests, outcomes: m.outcomes, attempts: m.attempts,
+	}
 }
 
 // call does what all calls have in common around do, which runs alone.
@@ -204,11 +290,28 @@ func (m *Memory) locked(do func() error) error {
 	return do()
 }
 
-func matches(f store.Filter, r restart.Request) bool {
-	return (f.Group == "" || f.Group == r.Group) &&
-		(f.Host == "" || f.Host == r.Host) &&
-		(f.Since.IsZero() || !r.RequestedAt.Before(kept(f.Since))) &&
-		(f.Until.IsZero() || r.RequestedAt.Before(kept(f.Until)))
+func matches(f store.Filter, e store.Entry) bool {
+	return (f.Group == "" || f.Group == e.Request.Group) &&
+		(f.Host == "" || f.Host == e.Request.Host) &&
+		(f.Kind == "" || f.Kind == e.Outcome.Kind) &&
+		(f.Since.IsZero() || !e.Request.RequestedAt.Before(kept(f.Since))) &&
+		(f.Until.IsZero() || e.Request.RequestedAt.Before(kept(f.Until)))
+}
+
+// lastAttempt returns the attempt that led to an outcome, by its receipt. Its end is when the host was verified, or else
+// when the outcome was known.
+func lastAttempt(o restart.Outcome) restart.Attempt {
+	a := restart.Attempt{
+		Request: o.ID, Number: o.Receipt.Attempt, Worker: o.Receipt.Worker, StartedAt: o.Receipt.TriggeredAt,
+		EndedAt: o.Receipt.VerifiedAt, From: o.Receipt.From, To: o.Receipt.To,
+	}
+	if a.EndedAt.IsZero() {
+		a.EndedAt = o.At
+	}
+	if o.Kind != restart.Restarted {
+		a.Error = o.Detail
+	}
+	return a
 }
 
 // kept returns a time as a database keeps it: in UTC, to the microsecond. To keep more would hide from a test what

@@ -3,7 +3,9 @@ package storetest
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,16 +24,25 @@ func TestMemory_KeepsTheContract(t *testing.T) {
 		passable := make(chan struct{})
 		close(passable)
 		gate := passable // what writes wait for
+		var broken atomic.Bool
 		m := &Memory{Before: func(ctx context.Context, _ Call) error {
 			mu.Lock()
 			gate := gate
 			mu.Unlock()
+			if broken.Load() && rand.IntN(2) == 0 {
+				return errors.New("broken")
+			}
 			select {
 			case <-gate:
 				return nil
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
+		}, After: func(context.Context, Call) error {
+			if broken.Load() {
+				return errors.New("broken afterwards")
+			}
+			return nil
 		}}
 		return Database{
 			Open: func(*testing.T) store.Store {
@@ -44,6 +55,10 @@ func TestMemory_KeepsTheContract(t *testing.T) {
 				stalled := make(chan struct{})
 				gate = stalled
 				return func() { close(stalled) }
+			},
+			Break: func(*testing.T) (mend func()) {
+				broken.Store(true)
+				return func() { broken.Store(false) }
 			},
 		}
 	})
@@ -64,13 +79,13 @@ func TestMemory_RefusedByBeforeWritesNothing(t *testing.T) {
 	if _, err := m.Finish(t.Context(), NewOutcome(r.ID, r.Host)); !errors.Is(err, full) {
 		t.Errorf("Finish: got error %v, want %v", err, full)
 	}
-	for r, err := range m.Requests(t.Context(), store.Filter{}) {
+	for r, err := range m.History(t.Context(), store.Filter{}) {
 		t.Errorf("got request %v, error %v, want none", r, err)
 	}
 	if _, err := m.Outcome(t.Context(), r.ID); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("Outcome: got error %v, want %v", err, store.ErrNotFound)
 	}
-	want := []Call{{Save, r.ID}, {Finish, r.ID}, {Method: Requests}, {Outcome, r.ID}}
+	want := []Call{{Save, r.ID}, {Finish, r.ID}, {Method: History}, {Outcome, r.ID}}
 	if diff := cmp.Diff(want, m.Calls()); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
 	}

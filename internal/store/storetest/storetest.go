@@ -2,6 +2,7 @@
 package storetest
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"time"
@@ -20,6 +21,14 @@ type Database struct {
 	// Stall makes writes wait until release is called, as a locked table or a hung disk does. It is called while the
 	// database is open, once.
 	Stall func(t *testing.T) (release func())
+
+	// Break makes writes fail until mend is called, as a full disk or a stopped server does, all of them or only those
+	// of more than a few bytes. What fails may have been done all the same, and reads may fail too. It is called while
+	// the database is open, again and again. If it is nil, what it is for is not tested.
+	Break func(t *testing.T) (mend func())
+
+	// Second opens it once more while it is open. If it is nil, the database serves one store at a time.
+	Second func(t *testing.T) store.Store
 }
 
 // Run holds a kind of store against its contract (M23). create makes a new database for each test.
@@ -30,12 +39,17 @@ func Run(t *testing.T, create func(t *testing.T) Database) {
 	}{
 		{"Save", saveTests},
 		{"Finish", finishTests},
-		{"Requests", requestsTests},
+		{"Request", requestTests},
+		{"Attempts", attemptTests},
+		{"History", historyTests},
+		{"Forget", forgetTests},
 		{"Life", lifeTests},
+		{"Faults", faultTests},
+		{"Two", twoTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, test := range group.tests {
-				t.Run(test.name, func(t *testing.T) { test.run(t, newFixture(t, create(t))) })
+				t.Run(test.name, func(t *testing.T) { test.run(t, newFixture(t, create)) })
 			}
 		})
 	}
@@ -49,11 +63,13 @@ type test struct {
 // A fixture is a database and the store that is open on it.
 type fixture struct {
 	store.Store
-	db Database
+	db     Database
+	create func(t *testing.T) Database // makes another one
 }
 
-func newFixture(t *testing.T, db Database) *fixture {
-	f := &fixture{db.Open(t), db}
+func newFixture(t *testing.T, create func(t *testing.T) Database) *fixture {
+	db := create(t)
+	f := &fixture{db.Open(t), db, create}
 	t.Cleanup(func() { f.mustClose(t) })
 	return f
 }
@@ -97,37 +113,78 @@ func (f *fixture) mustOutcome(t *testing.T, id uuid.UUID) restart.Outcome {
 	return o
 }
 
+// mustEntries returns the entries that match, in the order in which they came.
+func (f *fixture) mustEntries(t *testing.T, filter store.Filter) []store.Entry {
+	t.Helper()
+	entries, err := entriesOf(t.Context(), f, filter)
+	if err != nil {
+		t.Fatalf("History: %v", err)
+	}
+	return entries
+}
+
+func entriesOf(ctx context.Context, s store.Store, filter store.Filter) (entries []store.Entry, err error) {
+	for e, err := range s.History(ctx, filter) {
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
 // mustRequests returns the requests that match, in the order in which they came.
 func (f *fixture) mustRequests(t *testing.T, filter store.Filter) []restart.Request {
 	t.Helper()
 	var got []restart.Request
-	for r, err := range f.Requests(t.Context(), filter) {
-		if err != nil {
-			t.Fatalf("Requests: %v", err)
-		}
-		got = append(got, r)
+	for _, e := range f.mustEntries(t, filter) {
+		got = append(got, e.Request)
 	}
 	return got
+}
+
+func (f *fixture) mustAttempt(t *testing.T, a restart.Attempt) {
+	t.Helper()
+	if err := f.Attempted(t.Context(), a); err != nil {
+		t.Fatalf("Attempted: %v", err)
+	}
+}
+
+func (f *fixture) mustAttempts(t *testing.T, id uuid.UUID) []restart.Attempt {
+	t.Helper()
+	all, err := f.Attempts(t.Context(), id)
+	if err != nil {
+		t.Fatalf("Attempts: %v", err)
+	}
+	return all
 }
 
 // mustHold checks that the store has exactly these ids, each once.
 func (f *fixture) mustHold(t *testing.T, want map[uuid.UUID]bool) {
 	t.Helper()
-	got := make(map[uuid.UUID]bool)
+	for id := range f.mustKeep(t, want) {
+		if !want[id] {
+			t.Errorf("request %s is stored, though its Save failed", id)
+		}
+	}
+}
+
+// mustKeep checks that the store has these ids, each once, and returns all that it has.
+func (f *fixture) mustKeep(t *testing.T, want map[uuid.UUID]bool) (got map[uuid.UUID]bool) {
+	t.Helper()
+	got = make(map[uuid.UUID]bool)
 	for _, r := range f.mustRequests(t, store.Filter{}) {
 		if got[r.ID] {
 			t.Errorf("request %s is stored twice", r.ID)
 		}
 		got[r.ID] = true
-		if !want[r.ID] {
-			t.Errorf("request %s is stored, though its Save failed", r.ID)
-		}
 	}
 	for id := range want {
 		if !got[id] {
 			t.Errorf("request %s is lost, though its Save succeeded", id)
 		}
 	}
+	return got
 }
 
 // noon is when the requests of the suite were made, unless it matters.
@@ -146,7 +203,7 @@ func NewRequest(host restart.Host) restart.Request {
 	}
 }
 
-// NewOutcome returns a verified restart.
+// NewOutcome returns a verified restart, of what NewRequest returns.
 func NewOutcome(id uuid.UUID, host restart.Host) restart.Outcome {
 	return restart.Outcome{
 		ID:     id,
@@ -158,6 +215,7 @@ func NewOutcome(id uuid.UUID, host restart.Host) restart.Outcome {
 		At:     noon.Add(time.Minute),
 		Receipt: restart.Receipt{
 			RequestedBy: "ops",
+			RequestedAt: noon,
 			Worker:      "worker-1",
 			Attempt:     1,
 			From:        "41",
