@@ -103,7 +103,7 @@ func (a *app) demo(cmd *cobra.Command, o demoOptions) (err error) {
 	if !cmd.Flags().Changed("log-level") {
 		messages = log.Level(zerolog.DebugLevel)
 	}
-	s, err := a.openService(cmd.Context(), cfg, log, messages)
+	s, err := a.openService(cmd.Context(), cfg, serviceOptions{log: log, messages: messages})
 	if err != nil {
 		return err
 	}

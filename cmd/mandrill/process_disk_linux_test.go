@@ -22,7 +22,7 @@ func TestProcess_WorkerWhoseEmbeddedServersDiskIsFullEndsAndGoesOnAfterANewStart
 	disk := mountDisk(t, "16m")
 	s := newHosts(t, simulated.Config{RestartMin: time.Second, RestartMax: time.Second})
 	database := filepath.Join(t.TempDir(), databaseFile)
-	s.databases = []string{database}
+	s.database = database
 	args := []string{"--data", disk.path, "--database", database, "--ack-wait", "1s", "--grace", "2s"}
 	w := s.startBare(t, "worker", nil, args...)
 
@@ -45,7 +45,7 @@ func TestProcess_WorkerWhoseEmbeddedServersDiskIsFullEndsAndGoesOnAfterANewStart
 	w.stop(t)
 
 	// Of those that were not confirmed some may be stored all the same. Everything that was stored is done, once.
-	ended := outcomes(t, database)
+	ended := s.outcomes(t)
 	var hosts []string
 	for _, o := range ended {
 		hosts = append(hosts, strings.TrimSuffix(string(o.Host), ".example.net"))
@@ -69,7 +69,7 @@ func TestProcess_NothingIsAckedWhileTheDatabaseHasNoRoom(t *testing.T) {
 	disk := mountDisk(t, "16m")
 	s := newScene(t, simulated.Config{RestartMax: 100 * time.Millisecond})
 	database := filepath.Join(disk.path, databaseFile)
-	s.databases = []string{database}
+	s.database = database
 	w := s.startBare(t, "worker", nil, "--nats", s.url, "--data", t.TempDir(), "--database", database, "--ack-wait", "2s")
 	before := instances("before", 20)
 	s.publish(t, before)

@@ -48,6 +48,7 @@ func TestProcess_StaleWorkersTriggerDoesNotBootTheHostTwice(t *testing.T) {
 	s := newScene(t, simulated.Config{RestartMin: 200 * time.Millisecond, RestartMax: 200 * time.Millisecond})
 	hosts := instances("stale", 1)
 	host := hostOf(hosts[0])
+	s.usePostgres(t)
 	s.hosts.RefuseNext(host, 1)
 	// The pause after the refusal is drawn from up to retry.base. It is long, so that the stale trigger comes within it.
 	args := []string{"--ack-wait", "1s", "--retry-base", "8s"}
@@ -90,8 +91,9 @@ func TestProcess_StaleWorkersTriggerDoesNotBootTheHostTwice(t *testing.T) {
 		t.Errorf("stale worker: got %d leases lost, want 1", last.LeasesLost)
 	}
 	again := stale.said(func(l logLine) bool { return l.Host == string(host) && l.Message == "consumed" })
-	for _, o := range outcomes(t, s.databases[0]) {
-		if o.Host == host && len(again) == 1 {
+	name := stale.awaitLine(t, "its name", says("worker is ready")).Worker
+	for _, o := range s.outcomes(t) {
+		if o.Host == host && o.Receipt.Worker == name && len(again) == 1 {
 			t.Errorf("stale worker has recorded %s of a message that it had lost", o.Kind)
 		}
 	}

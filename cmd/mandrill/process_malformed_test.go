@@ -18,7 +18,6 @@ import (
 	"github.com/mayhem-mandrill/mandrill/internal/deadletter"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/restart/simulated"
-	"github.com/mayhem-mandrill/mandrill/internal/store/sqlite"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
 
@@ -52,11 +51,7 @@ func TestProcess_EachMalformedMessageIsADeadLetterAndTheWorkerGoesOn(t *testing.
 
 	s.wantEachRestartedOnce(t, []string{"good"})
 
-	db, err := sqlite.Open(t.Context(), sqlite.Config{Path: s.databases[0]})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := s.open(t)
 	ids := map[uuid.UUID]bool{}
 	for _, l := range s.letters(t) {
 		msg, ok := bad[l.WorkSubject]
@@ -73,6 +68,9 @@ func TestProcess_EachMalformedMessageIsADeadLetterAndTheWorkerGoesOn(t *testing.
 		recorded, err := db.Outcome(t.Context(), l.Outcome.ID)
 		if err != nil || recorded.Kind != restart.Dead || recorded.Detail != l.Outcome.Detail {
 			t.Errorf("%s: got outcome %+v on record, %v, want %+v", l.WorkSubject, recorded, err, l.Outcome)
+		}
+		if saved, err := db.Request(t.Context(), l.Outcome.ID); err != nil || !bytes.Equal(saved.Raw, msg.Data) {
+			t.Errorf("%s: got %q on record, %v, want %q", l.WorkSubject, saved.Raw, err, msg.Data)
 		}
 	}
 	for subject := range bad {

@@ -30,6 +30,7 @@ func TestProcess_StopFinishesWhatEndsInGraceAndHandsTheRestBackWithinASecond(t *
 		grace = 5 * time.Second
 	)
 	s := newScene(t, slowHosts)
+	s.usePostgres(t)
 	first := s.startWorker(t, "first worker", "--grace", grace.String())
 	hosts := instances("stop", count)
 	s.publish(t, hosts)
@@ -58,7 +59,7 @@ func TestProcess_StopFinishesWhatEndsInGraceAndHandsTheRestBackWithinASecond(t *
 
 	s.awaitEmpty(t)
 	second.stop(t)
-	if n := len(outcomes(t, s.databases[0])); n != last.Restarted {
+	if n := s.outcomesOf(t, first); n != last.Restarted {
 		t.Errorf("first worker has recorded %d outcomes, and acked %d", n, last.Restarted)
 	}
 	s.wantEachRestartedOnce(t, hosts)
@@ -121,7 +122,7 @@ func TestProcess_EachSignalStopsTheWorkerAfterWhatItHasTriggered(t *testing.T) {
 			t.Parallel()
 			s := newHosts(t, simulated.Config{RestartMin: time.Second, RestartMax: time.Second})
 			data := t.TempDir()
-			s.databases = []string{filepath.Join(data, databaseFile)}
+			s.database = filepath.Join(data, databaseFile)
 			w := s.startBare(t, "worker", nil, "--data", data)
 			hosts := instances("signal", 3)
 			wantPublished(t, s.startPublish(t, hosts, "--data", data), len(hosts))

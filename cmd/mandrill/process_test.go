@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,12 +19,14 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
+	"github.com/mayhem-mandrill/mandrill/internal/config"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/restart/fleettest"
 	"github.com/mayhem-mandrill/mandrill/internal/restart/simulated"
 	"github.com/mayhem-mandrill/mandrill/internal/store"
-	"github.com/mayhem-mandrill/mandrill/internal/store/sqlite"
+	"github.com/mayhem-mandrill/mandrill/internal/store/postgres/postgrestest"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
 
@@ -40,7 +43,9 @@ type logLine struct {
 	Message    string    `json:"message"`
 	Error      string    `json:"error"`
 	Cause      string    `json:"cause"`
+	ID         string    `json:"id"`
 	Host       string    `json:"host"`
+	Worker     string    `json:"worker"`
 	Fate       string    `json:"fate"`
 	Deliveries int       `json:"deliveries"`
 	Extended   int       `json:"extended"`
@@ -292,7 +297,8 @@ type scene struct {
 	server *process
 	js     jetstream.JetStream
 
-	databases []string // of all workers that ever were
+	workerData string // the folder of workers, and of their SQLite database
+	database   string // the one of all workers, as --database says it
 }
 
 func newHosts(t *testing.T, hosts simulated.Config) *scene {
@@ -301,7 +307,9 @@ func newHosts(t *testing.T, hosts simulated.Config) *scene {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &scene{fleet: fleet, hosts: fleettest.Start(t, fleettest.Config{Fleet: fleet})}
+	s := &scene{fleet: fleet, hosts: fleettest.Start(t, fleettest.Config{Fleet: fleet}), workerData: t.TempDir()}
+	s.database = filepath.Join(s.workerData, databaseFile)
+	return s
 }
 
 func newScene(t *testing.T, hosts simulated.Config) *scene {
@@ -359,7 +367,13 @@ func (s *scene) startServer(t *testing.T) {
 	s.listen = ready.URL[strings.LastIndexByte(ready.URL, '@')+1:]
 }
 
-// startWorker starts a worker with a database of its own, and returns when it pulls.
+// usePostgres gives the scene a database that several workers can share.
+func (s *scene) usePostgres(t *testing.T) {
+	t.Helper()
+	s.database = postgrestest.Start(t).NewDatabase(t)
+}
+
+// startWorker starts a worker on the scene's database, and returns when it pulls.
 func (s *scene) startWorker(t *testing.T, name string, args ...string) *process {
 	t.Helper()
 	return s.startWorkerWith(t, name, nil, args...)
@@ -367,9 +381,7 @@ func (s *scene) startWorker(t *testing.T, name string, args ...string) *process 
 
 func (s *scene) startWorkerWith(t *testing.T, name string, environ []string, args ...string) *process {
 	t.Helper()
-	data := t.TempDir()
-	s.databases = append(s.databases, filepath.Join(data, databaseFile))
-	args = append([]string{"--data", data, "--nats", s.url}, args...)
+	args = append([]string{"--data", s.workerData, "--database", s.database, "--nats", s.url}, args...)
 	return s.startBare(t, name, environ, args...)
 }
 
@@ -492,28 +504,51 @@ func (s *scene) consumerInfo(t *testing.T) (*jetstream.ConsumerInfo, error) {
 	return c.CachedInfo(), nil
 }
 
-// outcomes returns what a worker that has ended has recorded, by request.
-func outcomes(t *testing.T, database string) map[uuid.UUID]restart.Outcome {
+// open opens the scene's database beside whoever has it open.
+func (s *scene) open(t *testing.T) store.Store {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), sqlite.Config{Path: database})
+	db, err := openDatabase(t.Context(), config.Config{
+		Database: config.Database(s.database), SaveTimeout: patience,
+	}, store.Reader, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+// outcomes returns what is on record, by request. It wants every outcome's request to be there too.
+func (s *scene) outcomes(t *testing.T) map[uuid.UUID]restart.Outcome {
+	t.Helper()
 	found := map[uuid.UUID]restart.Outcome{}
-	for e, err := range db.History(t.Context(), store.Filter{}) {
+	for e, err := range s.open(t).History(t.Context(), store.Filter{}) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if e.Outcome.Kind != "" && e.Outcome.Reason != restart.ReasonMalformed {
+		if e.Outcome.Kind != "" {
 			found[e.Request.ID] = e.Outcome
 		}
 	}
 	return found
 }
 
-// wantEachRestartedOnce wants one boot of each host, as the hosts counted them, and one outcome of each request, over
-// the databases of all workers.
+// outcomesOf counts the outcomes that one worker has recorded.
+func (s *scene) outcomesOf(t *testing.T, p *process) (n int) {
+	t.Helper()
+	name := p.awaitLine(t, "its name", says("worker is ready")).Worker
+	for _, o := range s.outcomes(t) {
+		if o.Receipt.Worker == name {
+			n++
+		}
+	}
+	return n
+}
+
+// wantEachRestartedOnce wants one boot of each host, as the hosts counted them, and one outcome of each request.
 func (s *scene) wantEachRestartedOnce(t *testing.T, instances []string) {
 	t.Helper()
 	for _, instance := range instances {
@@ -524,29 +559,21 @@ func (s *scene) wantEachRestartedOnce(t *testing.T, instances []string) {
 	if n := s.fleet.Boots(); n != len(instances) {
 		t.Errorf("got %d boots, want %d", n, len(instances))
 	}
-	kinds := map[uuid.UUID]restart.Kind{}
 	ended := map[restart.Host]int{}
-	for _, database := range s.databases {
-		for id, o := range outcomes(t, database) {
-			before, known := kinds[id]
-			if known && before != o.Kind {
-				t.Errorf("%s has ended both %s and %s", o.Host, before, o.Kind)
-			}
-			if o.Kind != restart.Restarted {
-				t.Errorf("%s: got outcome %s (%s: %s), want restarted", o.Host, o.Kind, o.Reason, o.Detail)
-			}
-			if !known {
-				ended[o.Host]++
-			}
-			kinds[id] = o.Kind
+	outcomes := s.outcomes(t)
+	maps.DeleteFunc(outcomes, func(_ uuid.UUID, o restart.Outcome) bool { return o.Reason == restart.ReasonMalformed })
+	for _, o := range outcomes {
+		if o.Kind != restart.Restarted {
+			t.Errorf("%s: got outcome %s (%s: %s), want restarted", o.Host, o.Kind, o.Reason, o.Detail)
 		}
+		ended[o.Host]++
 	}
 	for _, instance := range instances {
 		if n := ended[hostOf(instance)]; n != 1 {
 			t.Errorf("%s: got %d requests with an outcome, want 1", instance, n)
 		}
 	}
-	if len(kinds) != len(instances) {
-		t.Errorf("got %d requests with an outcome, want %d", len(kinds), len(instances))
+	if len(outcomes) != len(instances) {
+		t.Errorf("got %d requests with an outcome, want %d", len(outcomes), len(instances))
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,11 +16,12 @@ import (
 	"github.com/mayhem-mandrill/mandrill/consumer"
 	"github.com/mayhem-mandrill/mandrill/handler"
 	"github.com/mayhem-mandrill/mandrill/internal/config"
+	"github.com/mayhem-mandrill/mandrill/internal/control"
 	"github.com/mayhem-mandrill/mandrill/internal/deadletter"
 	"github.com/mayhem-mandrill/mandrill/internal/journal"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/restart/simulated"
-	"github.com/mayhem-mandrill/mandrill/internal/store/sqlite"
+	"github.com/mayhem-mandrill/mandrill/internal/store"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
 
@@ -34,16 +34,26 @@ type service struct {
 	server   *embeddedServer // nil where the server is somebody else's
 	conn     *connection
 	streams  stream.Streams
-	store    *sqlite.Store
+	control  jetstream.KeyValue
+	store    store.Store
 	driver   restart.Driver
 	tally    *tally
 	groups   []*consumer.Consumer
 	closers  closers
 }
 
+// serviceOptions are what a service is told beside its configuration.
+type serviceOptions struct {
+	log      zerolog.Logger
+	messages zerolog.Logger // of what becomes of messages
+	// adoptStore makes the database the one of the groups, whatever other one they had.
+	adoptStore bool
+}
+
 // openService brings everything up to where messages could be pulled, and pulls none. Whatever cannot work is an error
-// here. messages is the log of what becomes of messages.
-func (a *app) openService(ctx context.Context, cfg config.Config, log, messages zerolog.Logger) (s *service, err error) {
+// here.
+func (a *app) openService(ctx context.Context, cfg config.Config, o serviceOptions) (s *service, err error) {
+	log := o.log
 	s = &service{cfg: cfg, log: log, name: workerName(), tally: newTally()}
 	s.closers.log = log
 	defer func() {
@@ -63,7 +73,10 @@ func (a *app) openService(ctx context.Context, cfg config.Config, log, messages 
 	if err := s.openStore(ctx); err != nil {
 		return s, err
 	}
-	work, err := s.newWork(ctx, messages)
+	if err := s.claimStore(ctx, o.adoptStore); err != nil {
+		return s, err
+	}
+	work, err := s.newWork(ctx, o.messages)
 	if err != nil {
 		return s, err
 	}
@@ -120,6 +133,9 @@ func (s *service) openConnection(ctx context.Context) (err error) {
 	if s.streams, err = stream.Ensure(ctx, js, s.settings()); err != nil {
 		return err
 	}
+	if s.control, err = stream.EnsureControl(ctx, js, s.settings()); err != nil {
+		return err
+	}
 	for _, group := range s.cfg.Groups {
 		if _, err := stream.EnsureConsumer(ctx, js, group, s.settings()); err != nil {
 			return err
@@ -129,18 +145,32 @@ func (s *service) openConnection(ctx context.Context) (err error) {
 }
 
 func (s *service) openStore(ctx context.Context) (err error) {
-	path := s.cfg.Database
-	if path == "" {
-		if err := os.MkdirAll(s.cfg.Data, 0o700); err != nil {
-			return fmt.Errorf("cannot create data folder %q, choose another with --data: %w", s.cfg.Data, err)
-		}
-		path = filepath.Join(s.cfg.Data, databaseFile)
-	}
-	s.store, err = sqlite.Open(ctx, sqlite.Config{Path: path, Logger: s.log})
+	s.store, err = openDatabase(ctx, s.cfg, store.Worker, s.log)
 	if err != nil {
 		return err
 	}
 	s.closers.add("database", s.store.Close)
+	return nil
+}
+
+// claimTimeout bounds the claims of all groups.
+const claimTimeout = 15 * time.Second
+
+// claimStore refuses to work beside workers that remember in another database.
+func (s *service) claimStore(ctx context.Context, adopt bool) error {
+	if s.server == nil && !s.cfg.Database.Postgres() {
+		s.log.Warn().Msg("a SQLite database serves one worker: this one must be alone with its groups; for several, use PostgreSQL (database: postgres://...)")
+	}
+	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
+	defer cancel()
+	claim := control.StoreClaim{
+		Identity: s.store.Identity(), Shown: describeDatabase(s.cfg), Worker: s.name, At: time.Now().UTC(),
+	}
+	for _, group := range s.cfg.Groups {
+		if err := control.ClaimStore(ctx, s.control, group, claim, adopt); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -163,7 +193,7 @@ func (s *service) newWork(ctx context.Context, messages zerolog.Logger) (*handle
 	cfg := s.cfg
 	retry := handler.Backoff{Base: cfg.Retry.Base, Cap: cfg.Retry.Cap}
 	restarter, err := handler.NewRestarter(handler.RestarterConfig{
-		Driver: s.driver, Journal: events, Store: s.store, Tell: s.tell, Worker: s.name,
+		Driver: s.driver, Journal: events, Store: s.store, Tell: s.tell, Worker: s.name, Logger: s.log,
 		DriverSlots: cfg.Driver.Slots, ProbeTimeout: cfg.ProbeTimeout, ProbeInterval: cfg.ProbeInterval,
 		RestartTimeout: cfg.RestartTimeout, VerifyTimeout: cfg.VerifyTimeout, StableFor: cfg.StableFor,
 		StoreTimeout: cfg.SaveTimeout,
@@ -209,6 +239,13 @@ func (s *service) work(ctx context.Context) error {
 	for _, c := range s.groups {
 		group.Go(func() error { return c.Run(running) })
 	}
+	for _, g := range s.cfg.Groups {
+		group.Go(func() error { return control.WatchStore(running, s.control, g, s.store.Identity()) })
+	}
+	group.Go(func() error {
+		enforceRetention(running, s.store, s.cfg.History.Keep, s.log)
+		return nil
+	})
 	group.Go(func() error { return s.watch(running) })
 	if s.server != nil {
 		group.Go(func() error { return s.server.watch(running) })

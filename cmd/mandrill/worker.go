@@ -7,6 +7,7 @@ import (
 )
 
 func (a *app) workerCommand() *cobra.Command {
+	var adoptStore bool
 	cmd := &cobra.Command{
 		Use:   "worker",
 		Short: "Pull requests and restart hosts until stopped",
@@ -27,13 +28,15 @@ it at once, with 130: nothing is lost by that either.`,
 			}
 			cfg := loaded.Config
 			log := a.newLogger(cfg.Log)
-			s, err := a.openService(cmd.Context(), cfg, log, log)
+			s, err := a.openService(cmd.Context(), cfg, serviceOptions{log: log, messages: log, adoptStore: adoptStore})
 			if err != nil {
 				return err
 			}
 			return s.run(cmd.Context())
 		},
 	}
+	cmd.Flags().BoolVar(&adoptStore, "adopt-store", false,
+		"make this database the groups' own, in place of another that is gone for good")
 	config.AddFlags(cmd.Flags())
 	return cmd
 }

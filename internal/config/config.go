@@ -20,8 +20,9 @@ type Config struct {
 
 	Data     string
 	Sync     time.Duration // of the embedded server; zero: every write
-	Database string        // empty: a file in Data
-	Replicas int           // zero: by the cluster's size
+	Database Database      // empty: a file in Data
+	History  History
+	Replicas int // zero: by the cluster's size
 
 	AckWait       time.Duration
 	MaxLease      time.Duration
@@ -69,6 +70,9 @@ type Simulated struct {
 	Seed                                      uint64
 	FailureRate, HangRate, LateRate, SlowRate float64
 }
+
+// History says how long requests and outcomes are remembered.
+type History struct{ Keep time.Duration }
 
 // Log says what is logged, and how.
 type Log struct{ Level, Format string }

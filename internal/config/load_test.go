@@ -58,7 +58,8 @@ var samples = map[string][3]string{
 	"tls.key":                {"/a", "/b", "/c"},
 	"data":                   {"/a", "/b", "/c"},
 	"sync":                   {"1s", "2m", "1h"},
-	"database":               {"/a", "/b", "/c"},
+	"database":               {"/a", "sqlite:///b", "postgres://c/d"},
+	"history.keep":           {"216h", "240h", "1000h"},
 	"replicas":               {"1", "3", "5"},
 	"ack_wait":               {"1s", "2s", "3s"},
 	"max_lease":              {"20m", "30m", "2h"},
@@ -201,6 +202,7 @@ tls.key=
 data=/home/ann/.local/state/mandrill
 sync=always
 database=
+history.keep=9600h
 replicas=0
 ack_wait=30s
 max_lease=1h
@@ -291,7 +293,11 @@ func TestLoad_ErrValue(t *testing.T) {
 		{"domain: a..b", `1:9: domain: "a..b" is not a domain: letters, digits, '-', '_' and '.', no empty label, 253 bytes at most`},
 		{"creds: ~/nats.creds", `1:8: creds: "~/nats.creds" begins with ~, which only a shell understands; write the path in full`},
 		{"data: |\n  /data", `1:7: data: "/data\n" has a line end or another control character`},
-		{"database: postgres://db/mandrill", `1:11: database: the value is a URL; this version knows SQLite only: write the path of its file`},
+		{"database: mysql://db/mandrill", `1:11: database: the value is a URL whose scheme is none of sqlite, postgres, postgresql`},
+		{"database: postgres://db", `1:11: database: the value names no database: write postgres://user@host:5432/name`},
+		{"database: host=db dbname=mandrill", `1:11: database: the value is neither a URL nor a path: write postgres://user@host:5432/name`},
+		{"database: sqlite://mandrill.db", `1:11: database: the value is not a URL such as sqlite:///path/of/file.db; special characters of the path are written as %XX`},
+		{"history: {keep: 24h}", `1:17: history.keep: "24h" is less than 216h`},
 		{"nats: http://a", `1:7: nats: the value has a URL whose scheme is none of nats, tls, ws, wss`},
 		{"nats: a,,b", `1:7: nats: the value has a URL without a host`},
 		{"nats: nats://a:port", `1:7: nats: the value has a part that is not a URL such as nats://host:4222; special characters of a password are written as %XX`},
@@ -448,7 +454,15 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 			"nats: nats://ann:hunter2?@a\n",
 			"nats: nats://ann:%hunter2@a\n",
 			"nats: nats://ann:hunter2@a\nnats_context: b\n",
-			"database: postgres://ann:hunter2@a/b\n",
+			"database: mysql://ann:hunter2@a/b\n",
+			"database: postgres://ann:hunter2@a\n",
+			"database: postgres://ann:hunter2/@a/b\n",
+			"database: postgres://ann:1/hunter2@a/b\n",
+			"database: postgres://ann:hunter2?@a/b\n",
+			"database: postgres://ann:1?hunter2@a/b\n",
+			"database: postgres://ann:hunter2#@a/b\n",
+			"database: postgres://ann:%hunter2@a/b\n",
+			"database: host=a password=hunter2\n",
 			"ack_wait: ${SECRET}\n",
 			"group: ${SECRET}!\n",
 			"domain: ${SECRET}!\n",

@@ -59,8 +59,10 @@ var table = []setting{
 		"Folder of the embedded server and of the SQLite database."),
 	syncing("sync", func(c *Config) *time.Duration { return &c.Sync },
 		"When the embedded server syncs its writes to the disk: each one, or all of a span. A span is faster, and loses what it holds at a power failure."),
-	database("database", func(c *Config) *string { return &c.Database },
-		"File of the SQLite database. Empty means one in the data folder."),
+	database("database", func(c *Config) *Database { return &c.Database },
+		"Where requests and outcomes are remembered: `postgres://user@host/name` for a fleet, or a SQLite file, as `sqlite:///path` or a path, for one worker alone. Empty means a SQLite file in the data folder. A password is never printed; prefer the environment, or `PGPASSFILE`."),
+	duration("history.keep", "9600h", 9*day, 100*365*day, func(c *Config) *time.Duration { return &c.History.Keep },
+		"How long requests and their outcomes are remembered; 9600h are 400 days."),
 	integer("replicas", "0", 0, 5, func(c *Config) *int { return &c.Replicas },
 		"Copies of every stream that is created. 0 means by the cluster's size: 1 on a single server, else 3."),
 

@@ -147,27 +147,33 @@ func path(key string, field func(*Config) *string, doc string) setting {
 	setText := s.set
 	s.kind = "path"
 	s.set = func(c *Config, text string) error {
-		if text == "~" || strings.HasPrefix(text, "~/") {
-			return errors.New("begins with ~, which only a shell understands; write the path in full")
+		if err := checkPath(text); err != nil {
+			return err
 		}
 		return setText(c, text)
 	}
 	return s
 }
 
-// database is the path of a file. A URL is refused by name, because as a path it would make a file that is called
-// like a password.
-func database(key string, field func(*Config) *string, doc string) setting {
-	s := path(key, field, doc)
-	setPath := s.set
-	s.hidden = true
-	s.set = func(c *Config, text string) error {
-		if strings.Contains(text, "://") {
-			return errors.New("is a URL; this version knows SQLite only: write the path of its file")
-		}
-		return setPath(c, text)
+func checkPath(text string) error {
+	if text == "~" || strings.HasPrefix(text, "~/") {
+		return errors.New("begins with ~, which only a shell understands; write the path in full")
 	}
-	return s
+	return nil
+}
+
+func database(key string, field func(*Config) *Database, doc string) setting {
+	return setting{
+		key: key, kind: "URL or path", doc: doc, hidden: true,
+		set: func(c *Config, text string) error {
+			*field(c) = Database(text)
+			if err := oneLine(text); err != nil {
+				return err
+			}
+			return checkDatabase(text)
+		},
+		get: func(c *Config) string { return field(c).String() },
+	}
 }
 
 func urls(key string, field func(*Config) *URLs, doc string) setting {

@@ -46,6 +46,7 @@ var rules = []rule{
 		append([]string{"internal/store", "internal/store/groupcommit", "internal/store/schema"}, vocabulary...),
 		"a store knows requests, and nothing of messages",
 	},
+	{"internal/store/*/*", nil, "a test's database is a database"},
 	{"internal/journal", onBroker, "it stands between the vocabulary and the broker"},
 	{"internal/journal/*", append([]string{"internal/journal"}, onBroker...), "its contract is told in its own words"},
 	{"internal/deadletter", onBroker, "it stands between the vocabulary and the broker"},
@@ -60,7 +61,7 @@ var rules = []rule{
 // testOnly are packages for tests: nothing that is built into the binary may reach them, nor the testing package.
 var testOnly = []string{
 	"testing", "internal/natsd/natsdtest", "internal/restart/restarttest", "internal/restart/fleettest",
-	"internal/store/storetest", "internal/journal/journaltest", "pgregory.net/rapid", "go.uber.org/goleak",
+	"internal/store/storetest", "internal/store/postgres/postgrestest", "internal/journal/journaltest", "pgregory.net/rapid", "go.uber.org/goleak",
 	"github.com/google/go-cmp/cmp", "github.com/rogpeppe/go-internal/testscript",
 }
 

@@ -1,0 +1,11 @@
+package postgres
+
+import "github.com/mayhem-mandrill/mandrill/internal/store"
+
+// ForgetQuery is how requests are forgotten: those before $1, $2 at most.
+const ForgetQuery = forgetRequests
+
+// HistoryQuery returns how the first page is asked for.
+func HistoryQuery(f store.Filter) (query string, args []any) {
+	return historyQuery(beginning, f, pageSize)
+}
