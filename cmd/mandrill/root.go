@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -32,8 +33,8 @@ outcome, and no host is restarted twice for one request, whichever worker, NATS 
 	root.PersistentFlags().String("config", "", "configuration file (also "+config.FileVariable+")")
 	root.SetHelpCommand(a.helpCommand())
 	root.AddCommand(
-		a.demoCommand(), a.workerCommand(), a.publishCommand(), a.serverCommand(), a.configCommand(),
-		a.completionCommand(), a.versionCommand(),
+		a.demoCommand(), a.workerCommand(), a.publishCommand(), a.historyCommand(), a.replayCommand(),
+		a.serverCommand(), a.configCommand(), a.completionCommand(), a.versionCommand(),
 	)
 	return root
 }
@@ -111,24 +112,39 @@ type output string
 const (
 	outputText output = "text"
 	outputJSON output = "json"
+	outputCSV  output = "csv"
 )
 
-var _ pflag.Value = (*output)(nil)
-
-func (o *output) String() string { return string(*o) }
-func (o *output) Type() string   { return "text|json" }
-
-func (o *output) Set(s string) error {
-	switch output(s) {
-	case outputText, outputJSON:
-		*o = output(s)
-		return nil
-	}
-	return errors.New("must be text or json")
+// outputFlag is --output, of a verb that can print so.
+type outputFlag struct {
+	value   output
+	allowed []output
 }
 
-func addOutput(cmd *cobra.Command) *output {
-	o := outputText
-	cmd.Flags().Var(&o, "output", "how the result is printed to standard output")
-	return &o
+var _ pflag.Value = (*outputFlag)(nil)
+
+func (o *outputFlag) String() string { return string(o.value) }
+func (o *outputFlag) Type() string   { return o.names("|") }
+
+func (o *outputFlag) Set(s string) error {
+	if !slices.Contains(o.allowed, output(s)) {
+		return errors.New("must be " + o.names(" or "))
+	}
+	o.value = output(s)
+	return nil
+}
+
+func (o *outputFlag) names(between string) string {
+	names := make([]string, len(o.allowed))
+	for i, allowed := range o.allowed {
+		names[i] = string(allowed)
+	}
+	return strings.Join(names, between)
+}
+
+// addOutput adds --output for text, JSON and what else the verb can print.
+func addOutput(cmd *cobra.Command, more ...output) *output {
+	o := &outputFlag{value: outputText, allowed: append([]output{outputText, outputJSON}, more...)}
+	cmd.Flags().Var(o, "output", "how the result is printed to standard output")
+	return &o.value
 }
