@@ -33,7 +33,7 @@ outcome, and no host is restarted twice for one request, whichever worker, NATS 
 	root.PersistentFlags().String("config", "", "configuration file (also "+config.FileVariable+")")
 	root.SetHelpCommand(a.helpCommand())
 	root.AddCommand(
-		a.demoCommand(), a.workerCommand(), a.publishCommand(), a.historyCommand(), a.replayCommand(),
+		a.demoCommand(), a.workerCommand(), a.publishCommand(), a.historyCommand(), a.replayCommand(), a.deadCommand(),
 		a.serverCommand(), a.configCommand(), a.completionCommand(), a.versionCommand(),
 	)
 	return root

@@ -5,9 +5,11 @@ package deadletter
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -27,16 +29,29 @@ type Letter struct {
 	// DataSize is how many bytes came, where Data is only their beginning: base64 is longer, so a message of the
 	// greatest size that the broker takes does not fit into a letter.
 	DataSize int `json:"data_size,omitempty"`
+	// RequeuedAs is the id of the request that took the letter's place, and RequeuedAt when that was. Zero: none has.
+	RequeuedAs uuid.UUID `json:"requeued_as,omitzero"`
+	RequeuedAt time.Time `json:"requeued_at,omitzero"`
 }
 
-// A Box is where letters are put.
+// Requeued reports whether a request took the letter's place.
+func (l Letter) Requeued() bool { return l.RequeuedAs != uuid.Nil }
+
+// Whole reports whether Data is all that came.
+func (l Letter) Whole() bool { return l.DataSize == 0 }
+
+// A Box is where letters are put. Its methods are called from many goroutines at once.
 type Box struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
 }
 
-// headerRoom is what is kept free in a message for its headers, which count towards the broker's limit.
-const headerRoom = 1024
+const (
+	// headerRoom is what is kept free in a message for its headers, which count towards the broker's limit.
+	headerRoom = 1024
+	// markRoom is what is kept free in a letter for its mark, so that a letter is as whole with it as it was without.
+	markRoom = 128
+)
 
 // Open returns the box behind js. The stream must be there.
 func Open(ctx context.Context, js jetstream.JetStream) (*Box, error) {
@@ -50,7 +65,7 @@ func Open(ctx context.Context, js jetstream.JetStream) (*Box, error) {
 // Bury puts a letter into the box and returns once it is stored, by this call or by an earlier one for the same work
 // message.
 func (b *Box) Bury(ctx context.Context, l Letter) error {
-	data, err := encode(l, b.js.Conn().MaxPayload()-headerRoom)
+	data, err := encode(l, b.js.Conn().MaxPayload()-headerRoom-markRoom)
 	if err != nil {
 		return fmt.Errorf("cannot encode dead letter: %w", err)
 	}
@@ -71,19 +86,52 @@ func (b *Box) put(ctx context.Context, subject string, data []byte, expect uint6
 	return err
 }
 
-// putBeside looks at the letter that is there already. A replicated stream also refuses while another worker's letter
-// is only on its way: then it finds none, and that is the error. A letter for a message of an earlier work stream,
-// whose sequences were the same, is left where it is, and this one is put beside it.
+// putBeside looks at what is there already. A replicated stream also refuses while another worker's letter is only on
+// its way: then it finds nothing, and that is the error. A letter for a message of an earlier work stream, whose sequences
+// were the same, is left where it is, and this one is put beside it.
 func (b *Box) putBeside(ctx context.Context, subject string, data []byte, l Letter) error {
-	msg, err := b.stream.GetLastMsgForSubject(ctx, subject)
+	last, err := b.stream.GetLastMsgForSubject(ctx, subject)
 	if err != nil {
 		return err
 	}
-	var there Letter
-	if err := json.Unmarshal(msg.Data, &there); err == nil && there.Stored.Equal(l.Stored) {
-		return nil
+	_, there, err := b.find(ctx, subject, l.Stored)
+	if err != nil || there {
+		return err
 	}
-	return b.put(ctx, subject, data, msg.Sequence)
+	return b.put(ctx, subject, data, last.Sequence)
+}
+
+// find returns the last word of the letter for the message that was stored at that time.
+func (b *Box) find(ctx context.Context, subject string, stored time.Time) (found Letter, there bool, err error) {
+	for from := uint64(1); ; {
+		msg, err := b.stream.GetMsg(ctx, from, jetstream.WithGetMsgSubject(subject))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return found, there, nil
+		}
+		if err != nil {
+			return Letter{}, false, err
+		}
+		from = msg.Sequence + 1
+		// The subject may be one that the broker takes for a filter, and a stranger may have written to it.
+		l, err := decode(msg.Subject, msg.Data)
+		if err == nil && msg.Subject == subject && l.Stored.Equal(stored) {
+			found, there = l, true
+		}
+	}
+}
+
+// decode reads a letter. The subject is the truth.
+func decode(subject string, data []byte) (l Letter, err error) {
+	if err := json.Unmarshal(data, &l); err != nil {
+		return Letter{}, err
+	}
+	if l.Outcome.Kind == "" {
+		return Letter{}, errors.New("it has no outcome")
+	}
+	if stream.DeadSubject(l.WorkSubject, l.WorkSequence) != subject {
+		return Letter{}, fmt.Errorf("it says that it is for message %d of %.300q", l.WorkSequence, l.WorkSubject)
+	}
+	return l, nil
 }
 
 // encode cuts the letter's data where the whole would be larger than limit: a letter that cannot be stored would have
@@ -96,7 +144,9 @@ func encode(l Letter, limit int64) ([]byte, error) {
 	}
 	const sizeField = int64(len(`,"data_size":9223372036854775807`))
 	cut := (over + sizeField + 3) / 4 * 3 // four characters of base64 for three bytes
-	l.DataSize = len(l.Data)
+	if l.Whole() {
+		l.DataSize = len(l.Data)
+	}
 	l.Data = l.Data[:max(0, int64(len(l.Data))-cut)]
 	return json.Marshal(l)
 }

@@ -109,6 +109,22 @@ func TestBox_KeepsALetterForEachMessage(t *testing.T) {
 	}
 }
 
+// The last letter on a subject may be another message's, or its own with a mark.
+func TestBox_KnowsALetterAgainThatIsNotTheLastOnItsSubject(t *testing.T) {
+	f := newFixture(t)
+	before, after := newLetter(7), newLetter(7)
+	after.Stored = before.Stored.Add(time.Hour)
+	f.mustBury(t, before)
+	f.mustBury(t, after)
+	f.mustMark(t, f.read(t, deadletter.Filter{})[0])
+	for _, l := range []deadletter.Letter{before, after, before} {
+		f.mustBury(t, l)
+	}
+	if n := len(f.letters(t)); n != 3 {
+		t.Errorf("got %d messages, want two letters and a mark", n)
+	}
+}
+
 // A broker takes more than what we would publish; what cannot be buried would be delivered for ever.
 func TestBox_TakesWhateverSubjectTheBrokerTook(t *testing.T) {
 	f := newFixture(t)
@@ -200,20 +216,26 @@ func TestOpen_RefusesWhereThereIsNoStream(t *testing.T) {
 }
 
 type fixture struct {
-	server *natsdtest.Server
+	server *natsdtest.Server // nil where it is a cluster
 	js     jetstream.JetStream
 	stream jetstream.Stream
 	box    *deadletter.Box
 }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	return fixtureOn(t, natsdtest.Start(t))
 }
 
-func fixtureOn(t *testing.T, server *natsdtest.Server) *fixture {
+func fixtureOn(t testing.TB, server *natsdtest.Server) *fixture {
 	t.Helper()
-	js := server.JetStream(t)
+	f := fixtureOver(t, server.JetStream(t))
+	f.server = server
+	return f
+}
+
+func fixtureOver(t testing.TB, js jetstream.JetStream) *fixture {
+	t.Helper()
 	streams, err := stream.Ensure(t.Context(), js, stream.Settings{})
 	if err != nil {
 		t.Fatal(err)
@@ -222,17 +244,17 @@ func fixtureOn(t *testing.T, server *natsdtest.Server) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &fixture{server, js, streams.Dead, box}
+	return &fixture{js: js, stream: streams.Dead, box: box}
 }
 
-func (f *fixture) mustBury(t *testing.T, l deadletter.Letter) {
+func (f *fixture) mustBury(t testing.TB, l deadletter.Letter) {
 	t.Helper()
 	if err := f.box.Bury(t.Context(), l); err != nil {
 		t.Errorf("Bury: %v", err)
 	}
 }
 
-// letters returns what is in the box, in order.
+// letters returns all that was written into the box, in order.
 func (f *fixture) letters(t *testing.T) []deadletter.Letter {
 	t.Helper()
 	info, err := f.stream.Info(t.Context())
@@ -240,8 +262,11 @@ func (f *fixture) letters(t *testing.T) []deadletter.Letter {
 		t.Fatal(err)
 	}
 	var letters []deadletter.Letter
-	for i := range info.State.Msgs {
-		msg, err := f.stream.GetMsg(t.Context(), i+1)
+	for sequence := info.State.FirstSeq; sequence <= info.State.LastSeq; sequence++ {
+		msg, err := f.stream.GetMsg(t.Context(), sequence)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,7 +11,9 @@ import (
 )
 
 const (
-	scanBatch = 500
+	// scanBatch is how many messages are held at once. Each may be as large as a message can be, and all of them together
+	// must stay below what a server holds for a client before it disconnects it.
+	scanBatch = 32
 	scanWait  = 5 * time.Second // without a message, where there must be one
 )
 

@@ -47,7 +47,7 @@ func collect(t *testing.T, s jetstream.Stream, filter string, last bool) (found 
 }
 
 func TestScan_ReturnsAllThatMatchesAndNothingElse(t *testing.T) {
-	const n = 700 // more than a batch
+	const n = 70 // more than a batch
 	server := natsdtest.Start(t)
 	s := scanned(t, server, n)
 	var all []string
@@ -93,7 +93,7 @@ func consumerNames(t *testing.T, s jetstream.Stream) []string {
 // Whoever repairs or requeues by what a scan says must not take half of it for the whole.
 func TestScan_ServerThatGoesAwayIsAnErrorAndNoEnd(t *testing.T) {
 	server := natsdtest.Start(t)
-	s := scanned(t, server, 700)
+	s := scanned(t, server, 20)
 	n, failed := 0, error(nil)
 	for _, err := range stream.Scan(t.Context(), s, "a.*", false) {
 		if err != nil {
