@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	insertAttempts = `INSERT INTO earlier_attempts (request_id, number, worker, started_at, ended_at, from_epoch, to_epoch, error)
+	insertAttempts = `INSERT INTO earlier_attempts (request_id, number, worker, started_at, ended_at, from_epoch,
+			to_epoch, error)
 		SELECT unnest($1::uuid[]), unnest($2::bigint[]), unnest($3::text[]), unnest($4::timestamptz[]),
 			unnest($5::timestamptz[]), unnest($6::text[]), unnest($7::text[]), unnest($8::text[])
 		ON CONFLICT (request_id, number, worker) DO NOTHING`

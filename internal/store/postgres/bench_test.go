@@ -77,8 +77,8 @@ func BenchmarkHistory(b *testing.B) {
 // filled is when the last of fill's requests was made.
 var filled = time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 
-// fill makes n requests, thirty seconds apart, with their outcomes: of a thousand hosts in ten groups. One in a thousand
-// ended dead, all of them in the oldest tenth, which is where a planner that expects them everywhere goes wrong.
+// fill makes n requests, thirty seconds apart, with their outcomes: of a thousand hosts in ten groups. One in a
+// thousand ended dead, the oldest, which is where a planner that expects them everywhere goes wrong.
 func fill(tb testing.TB, url string, n int) {
 	tb.Helper()
 	mustExec(tb, url, fmt.Sprintf(`

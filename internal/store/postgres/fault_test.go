@@ -138,18 +138,25 @@ func randomText(n int) string {
 	return string(text)
 }
 
+// A thousand requests of a megabyte each are more than PostgreSQL takes in one message.
 func TestStore_BatchOfLargeRequestsGoesInParts(t *testing.T) {
 	database := shared.Server(t).NewDatabase(t)
 	s := mustOpen(t, database)
-	requests := make([]restart.Request, 40) // 40 MiB
+	release := lockOut(t, database) // so that they meet in a few batches
+	requests := make([]restart.Request, 60)
 	for i := range requests {
 		requests[i] = storetest.NewRequest("a.example.net")
 		requests[i].Raw = make([]byte, 1<<20)
 	}
+	time.AfterFunc(100*time.Millisecond, release)
 	if err := errors.Join(saveAll(t, s, requests)...); err != nil {
 		t.Error(err)
 	}
 	mustHold(t, s, len(requests))
+	const largest = "SELECT max(n)::text FROM (SELECT count(*) AS n FROM requests GROUP BY xmin) AS transactions"
+	if got := queryText(t, database, largest); len(got) > 2 || len(got) == 2 && got > "16" {
+		t.Errorf("the largest transaction has %s MiB, want 16 at most", got)
+	}
 }
 
 // Two workers have the same ids in their batches, in other orders and with other hosts: each id has one owner, on whom

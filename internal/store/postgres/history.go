@@ -55,14 +55,17 @@ func (s *Store) History(ctx context.Context, f store.Filter) iter.Seq2[store.Ent
 }
 
 // page returns at most n entries, and the place of the last.
-func (s *Store) page(ctx context.Context, after place, f store.Filter, n int) (page []store.Entry, last place, err error) {
+func (s *Store) page(ctx context.Context, after place, f store.Filter, n int) (page []store.Entry, last place,
+	err error,
+) {
 	query, args := historyQuery(after, f, n)
 	// The plan is for these values: a group may have a handful of requests, or nearly all.
 	args = append([]any{pgx.QueryExecModeCacheDescribe}, args...)
 	err = s.within(ctx, func(ctx context.Context) error {
 		rows, _ := s.reads.Query(ctx, query, args...) // its error comes from them too
 		var e store.Entry
-		fields := append(append([]any{&last.requestedAt, (*[16]byte)(&last.id)}, requestFields(&e.Request)...), outcomeFields(&e.Outcome)...)
+		fields := append([]any{&last.requestedAt, (*[16]byte)(&last.id)}, requestFields(&e.Request)...)
+		fields = append(fields, outcomeFields(&e.Outcome)...)
 		_, err := pgx.ForEachRow(rows, fields, func() error {
 			e.Request.RequestedAt, e.Request.NotAfter = e.Request.RequestedAt.UTC(), e.Request.NotAfter.UTC()
 			e.Outcome = inUTC(e.Outcome)

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -148,4 +149,28 @@ func TestStore_ManyForgetAtOnceEachItsOwn(t *testing.T) {
 	if got := queryText(t, database, "SELECT count(*)::text FROM outcomes"); got != "1001" {
 		t.Errorf("got %s outcomes, want 1001", got)
 	}
+}
+
+// Retention must not stand still because somebody looks at an old request.
+func TestStore_ForgetPassesByWhatAnotherHolds(t *testing.T) {
+	database := shared.Server(t).NewDatabase(t)
+	s := mustOpen(t, database)
+	fill(t, database, 10)
+	holder := mustConnect(t, database)
+	const hold = "BEGIN; SELECT id FROM requests ORDER BY requested_at LIMIT 3 FOR UPDATE"
+	if _, err := holder.PgConn().Exec(t.Context(), hold).ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.Forget(t.Context(), filled.Add(time.Second), 100); n != 7 || err != nil {
+		t.Errorf("got %d, error %v, want 7", n, err)
+	}
+	if err := holder.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "Forget of what was held", func() error {
+		if n, err := s.Forget(t.Context(), filled.Add(time.Second), 100); n != 3 || err != nil {
+			return fmt.Errorf("got %d, error %v, want 3", n, err)
+		}
+		return nil
+	})
 }

@@ -1,9 +1,9 @@
 // Package postgres keeps requests and outcomes in a PostgreSQL database, for a fleet of workers.
 //
 // What a method has returned is committed, and the server has synced it: one that is configured not to is refused. Few
-// connections write: whatever is waiting goes to the server in one round trip and one commit, so that a thousand callers
-// share its price, and a single caller waits for nobody. Reads have connections of their own, so that writes never wait
-// for a reader.
+// connections write: whatever is waiting goes to the server in one round trip and one commit, so that a thousand
+// callers share its price, and a single caller waits for nobody. Reads have connections of their own, so that writes
+// never wait for a reader.
 //
 // Between two methods nothing is held: a server that goes away makes calls fail, and when it is back they succeed.
 package postgres
@@ -74,8 +74,9 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// Open connects to the database, brings its schema up to date if it is for a worker, and starts what writes, which Close
-// ends. It refuses a server that would not keep what it has confirmed, and a schema that is newer than this program.
+// Open connects to the database, brings its schema up to date if it is for a worker, and starts what writes, which
+// Close ends. It refuses a server that would not keep what it has confirmed, and a schema that is newer than this
+// program.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	config, err := parse(cfg.URL)
 	if err != nil {

@@ -103,8 +103,8 @@ func (s *Store) Forget(ctx context.Context, before time.Time, n int) (forgotten 
 	return forgotten, nil
 }
 
-// forgetRequests finds the rows of the other tables by arrays of ids, whose plan is by index whatever the planner thinks
-// how many they are.
+// forgetRequests finds the rows of the other tables by arrays of ids, whose plan is by index however many the planner
+// thinks they are.
 const forgetRequests = `WITH old AS MATERIALIZED (
 		SELECT id FROM requests WHERE requested_at < $1 ORDER BY requested_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
 	), o AS (

@@ -42,8 +42,8 @@ func (s *Store) commit(batch []*op) {
 	})
 }
 
-// commitWithin writes a batch in one transaction, or in several where it is too large, or where the server refuses a row
-// of it: that harms nobody but the row's own caller.
+// commitWithin writes a batch in one transaction, or in several where it is too large, or where the server refuses a
+// row of it: that harms nobody but the row's own caller.
 func (s *Store) commitWithin(ctx context.Context, batch []*op) {
 	if len(batch) > 1 && size(batch) > maxBatchBytes {
 		s.commitHalves(ctx, batch)

@@ -65,8 +65,12 @@ func TestStore_EveryQueryUsesAnIndexAndNoneSorts(t *testing.T) {
 		{"Request", queries["Request"], []string{request}},
 		{"Outcome", queries["Outcome"], []string{"SEARCH o USING INDEX sqlite_autoindex_outcomes_1 (id=?)"}},
 		{"Oldest", queries["Oldest"], []string{"SEARCH requests USING INDEX requests_by_time (requested_at<?)"}},
-		{"DeleteRequest", queries["DeleteRequest"], []string{"SEARCH requests USING INDEX sqlite_autoindex_requests_1 (id=?)"}},
-		{"DeleteOutcome", queries["DeleteOutcome"], []string{"SEARCH outcomes USING INDEX sqlite_autoindex_outcomes_1 (id=?)"}},
+		{"DeleteRequest", queries["DeleteRequest"], []string{
+			"SEARCH requests USING INDEX sqlite_autoindex_requests_1 (id=?)",
+		}},
+		{"DeleteOutcome", queries["DeleteOutcome"], []string{
+			"SEARCH outcomes USING INDEX sqlite_autoindex_outcomes_1 (id=?)",
+		}},
 		{"DeleteAttempts", queries["DeleteAttempts"], []string{"SEARCH earlier_attempts USING PRIMARY KEY (request_id=?)"}},
 		{"Attempts", queries["Attempts"], []string{ // scans and sorts what both searches found, of one request
 			"CO-ROUTINE attempts", "COMPOUND QUERY", "LEFT-MOST SUBQUERY",

@@ -25,8 +25,8 @@ func schemaOf(db *sql.DB, log zerolog.Logger) (schema.Schema, error) {
 	return schema.Schema{Dialect: goose.DialectSQLite3, DB: db, Migrations: dir, Logger: log}, nil
 }
 
-// writeIdentity gives the database an identity if it has none. It writes in any case, and so finds a file that cannot be
-// written, which SQLite silently opens for reading, before the first request does.
+// writeIdentity gives the database an identity if it has none. It writes in any case, and so finds a file that cannot
+// be written, which SQLite silently opens for reading, before the first request does.
 func writeIdentity(ctx context.Context, db *sql.DB) error {
 	id, err := uuid.NewRandom()
 	if err != nil {

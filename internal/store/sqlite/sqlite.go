@@ -33,6 +33,10 @@ const (
 	busyTimeout = 5 * time.Second
 
 	maxReaders = 4
+
+	// checkpointAfter is how many pages the log grows before they are moved to where they belong. A page that many
+	// commits have changed meanwhile is moved once.
+	checkpointAfter = 4000
 )
 
 // Config is what Open needs.
@@ -57,7 +61,7 @@ type Store struct {
 var _ store.Store = (*Store)(nil)
 
 // Open opens the database. For a worker it brings its schema up to date, and refuses one that another worker has open;
-// for others it refuses a schema that is not this program's. Close ends the goroutine that it starts for whoever writes.
+// for others it refuses a schema that is not this program's. For whoever writes it starts a goroutine, which Close ends.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s := &Store{now: cfg.Now}
 	if s.now == nil {
@@ -139,7 +143,8 @@ func (s *Store) openMender(ctx context.Context, file string) error {
 
 // openPools opens a database for one who writes.
 func (s *Store) openPools(file, param string) (err error) {
-	if s.writes, err = openPool(file, 1, param, "_synchronous=FULL"); err != nil {
+	checkpoint := fmt.Sprintf("_pragma=wal_autocheckpoint(%d)", checkpointAfter)
+	if s.writes, err = openPool(file, 1, param, "_synchronous=FULL", checkpoint); err != nil {
 		return err
 	}
 	s.reads, err = openPool(file, maxReaders, "_query_only=1")

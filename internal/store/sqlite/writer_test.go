@@ -181,7 +181,7 @@ func TestWriter_WriteThatCannotBeDoneFailsAlone(t *testing.T) {
 	want := make(map[int]error)
 	for _, i := range []int{0, 70, 299} {
 		requests[i].Raw = make([]byte, 2*length)
-		want[i] = tooBig
+		want[i] = errTooBig
 	}
 	for _, i := range []int{71, 150, 298} {
 		requests[i].ID, requests[i].Host = requests[i-20].ID, "b.example.net"
@@ -197,7 +197,7 @@ func TestWriter_WriteThatCannotBeDoneFailsAlone(t *testing.T) {
 	s.writer.commit(batch)
 	stored := ids(t, s)
 	for i, op := range batch {
-		if !errors.Is(op.Err, want[i]) && !(want[i] == tooBig && isTooBig(op.Err)) {
+		if !errors.Is(op.Err, want[i]) && !(want[i] == errTooBig && isTooBig(op.Err)) {
 			t.Errorf("write %d: got error %v, want %v", i, op.Err, want[i])
 		}
 		if id := requests[i].ID.String(); want[i] == nil && !stored[id] {
@@ -209,7 +209,7 @@ func TestWriter_WriteThatCannotBeDoneFailsAlone(t *testing.T) {
 	}
 }
 
-var tooBig = errors.New("string or blob too big")
+var errTooBig = errors.New("string or blob too big")
 
 func isTooBig(err error) bool {
 	var e *sqlite.Error

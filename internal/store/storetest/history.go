@@ -135,11 +135,11 @@ func historyOutcomes(t *testing.T, f *fixture) {
 // little matches.
 func historyPages(t *testing.T, f *fixture) {
 	kinds := []restart.Kind{restart.Restarted, restart.Restarted, restart.Dead, ""}
-	all := make([]store.Entry, 2400)
+	all := make([]store.Entry, 1300)
 	errs := make([]error, len(all))
 	together(len(all), func(i int) {
 		r := NewRequest(restart.Host(fmt.Sprintf("host-%d.example.net", i%7)))
-		r.RequestedAt = noon.Add(time.Duration(i/700) * time.Minute)
+		r.RequestedAt = noon.Add(time.Duration(i/500) * time.Minute)
 		all[i].Request = r
 		if errs[i] = f.Save(t.Context(), r); errs[i] == nil && kinds[i%4] != "" {
 			all[i].Outcome, errs[i] = f.Finish(t.Context(), outcomeOf(r, kinds[i%4]))
@@ -154,10 +154,10 @@ func historyPages(t *testing.T, f *fixture) {
 		{Kind: restart.Dead},
 		{Kind: restart.Skipped},
 		{Kind: restart.Restarted, Limit: 501},
-		{Kind: restart.Restarted, Limit: 1000},
+		{Kind: restart.Restarted, Limit: 600},
 		{Kind: restart.Restarted, Since: noon.Add(time.Minute), Until: noon.Add(2 * time.Minute)},
 		{Kind: restart.Restarted, Host: "host-3.example.net"},
-		{Kind: restart.Dead, Group: restart.DefaultGroup, Limit: 550},
+		{Kind: restart.Dead, Group: restart.DefaultGroup, Limit: 300},
 		{Host: "host-3.example.net", Since: noon.Add(time.Minute)},
 	} {
 		checkEntries(t, filter, all, f.mustEntries(t, filter))
@@ -183,7 +183,7 @@ func checkEntries(t *testing.T, filter store.Filter, all, got []store.Entry) {
 	var last time.Time
 	for i, e := range got {
 		if diff := cmp.Diff(missing[e.Request.ID], e); diff != "" {
-			t.Fatalf("filter %+v, entry %d, which is none or came twice if nothing was wanted (-want +got):\n%s", filter, i, diff)
+			t.Fatalf("filter %+v, entry %d (-want, nothing if it came twice, +got):\n%s", filter, i, diff)
 		}
 		delete(missing, e.Request.ID)
 		if i > 0 && e.Request.RequestedAt.After(last) {

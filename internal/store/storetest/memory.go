@@ -298,8 +298,8 @@ func matches(f store.Filter, e store.Entry) bool {
 		(f.Until.IsZero() || e.Request.RequestedAt.Before(kept(f.Until)))
 }
 
-// lastAttempt returns the attempt that led to an outcome, by its receipt. Its end is when the host was verified, or else
-// when the outcome was known.
+// lastAttempt returns the attempt that led to an outcome, by its receipt. Its end is when the host was verified, or
+// else when the outcome was known.
 func lastAttempt(o restart.Outcome) restart.Attempt {
 	a := restart.Attempt{
 		Request: o.ID, Number: o.Receipt.Attempt, Worker: o.Receipt.Worker, StartedAt: o.Receipt.TriggeredAt,

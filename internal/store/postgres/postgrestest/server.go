@@ -15,13 +15,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// settings make the server small. What concerns durability is left as PostgreSQL has it: a test of what survives means
-// nothing on a server that does not sync.
+// settings keep the server to itself. What concerns durability is left as PostgreSQL has it: a test of what survives
+// means nothing on a server that does not sync.
 var settings = []string{
 	"listen_addresses=127.0.0.1",
 	"unix_socket_directories=", // only the port tells one server from another
 	"max_connections=60",
-	"shared_buffers=128MB",
 	"logging_collector=off",
 	"timezone=America/New_York", // so that a time that is not kept in UTC is seen
 }
