@@ -316,7 +316,7 @@ func newRequeueSender() (*requeueSender, *[]requeueLine) {
 			return nil
 		},
 		mark:  func(context.Context, deadletter.Entry, uuid.UUID, time.Time) error { return nil },
-		asked: (&requeueOptions{requestedBy: "me"}).asked,
+		asked: (&askAgain{requestedBy: "me"}).ask,
 		pace:  newPace(0),
 		report: func(l requeueLine) {
 			mu.Lock()

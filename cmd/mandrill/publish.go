@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"os/user"
 	"strings"
@@ -54,19 +53,14 @@ func (o *mockOptions) addFlags(cmd *cobra.Command, count int, rate float64, publ
 	f.Uint64Var(&o.seed, "seed", 0, "seed of the mock's random names and gaps, so that a run can be repeated; 0 draws one")
 }
 
-// leastRate is one request in eleven days.
-const leastRate = 1e-6
-
 func (o *mockOptions) check() error {
 	switch {
 	case o.count < 0:
 		return usagef("--count: %d is negative", o.count)
-	case o.rate != 0 && !(o.rate >= leastRate && o.rate <= math.MaxFloat64): // NaN is refused too
-		return usagef("--rate: %v is neither 0 nor a number of at least %v", o.rate, leastRate)
 	case o.publishers < 1:
 		return usagef("--publishers: %d is less than 1", o.publishers)
 	}
-	return nil
+	return checkRate(o.rate)
 }
 
 func (a *app) publishCommand() *cobra.Command {
@@ -127,19 +121,12 @@ func (a *app) publish(cmd *cobra.Command, args []string, o publishOptions) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.close()) }()
-	p, err := newPublisher(ctx, conn, cfg, log)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Publish.Timeout)
-		defer cancel()
-		err = errors.Join(err, p.Close(closing))
-	}()
-	if o.mock {
-		return a.publishMock(ctx, p, cfg, o, log)
-	}
-	return a.publishList(ctx, conn, p, requests, o)
+	return withPublisher(ctx, conn, cfg, log, func(p *publisher.Publisher) error {
+		if o.mock {
+			return a.publishMock(ctx, p, cfg, o, log)
+		}
+		return a.publishList(ctx, conn, p, requests, o)
+	})
 }
 
 func newPublisher(ctx context.Context, conn *connection, cfg config.Config, log zerolog.Logger) (*publisher.Publisher, error) {

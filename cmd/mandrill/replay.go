@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"regexp"
 	"time"
 
@@ -15,19 +14,16 @@ import (
 	"github.com/mayhem-mandrill/mandrill/internal/config"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/store"
+	"github.com/mayhem-mandrill/mandrill/publisher"
 )
 
 // replayOptions are the flags of replay that are no settings.
 type replayOptions struct {
-	filter      historyFilter
-	name        string
-	reason      string
-	requestedBy string
-	notAfter    string
-	rate        float64
-	dryRun      bool
-	yes         bool
-	out         *output
+	askAgain
+	filter historyFilter
+	name   string
+	reason string
+	out    *output
 }
 
 func (a *app) replayCommand() *cobra.Command {
@@ -55,15 +51,13 @@ no failures. The exit code is 3 if some could not be published, or the replay wa
 	f := cmd.Flags()
 	f.StringVar(&o.name, "name", "", "name of this replay, required: 1 to 64 letters, digits, '-', '_' or '.'; the same name never doubles anything")
 	f.StringVar(&o.reason, "reason", "", "why, for people (default the old request's)")
-	f.StringVar(&o.requestedBy, "requested-by", "", "who asks (default your user and host name)")
-	f.StringVar(&o.notAfter, "not-after", "", "when a new request expires: a span from when it is sent, such as 2h, or a time such as 2006-01-02T15:04:05Z (default 24h)")
-	f.Float64Var(&o.rate, "rate", 0, "how many are sent a second at most; 0 is as fast as it goes")
-	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be sent, and send nothing")
-	f.BoolVar(&o.yes, "yes", false, fmt.Sprintf("do not ask before more than %d are sent", confirmAbove))
+	o.askAgain.addFlags(cmd)
 	o.filter.addFlags(cmd, 0)
 	o.out = addOutput(cmd)
-	config.AddFlags(f, append([]string{"nats", "nats_context", "creds", "token", "tls.ca", "tls.cert", "tls.key",
-		"publish.window", "publish.timeout"}, historyDatabase...)...)
+	config.AddFlags(f, append([]string{
+		"nats", "nats_context", "creds", "token", "tls.ca", "tls.cert", "tls.key",
+		"publish.window", "publish.timeout",
+	}, historyDatabase...)...)
 	return cmd
 }
 
@@ -76,14 +70,8 @@ func (o *replayOptions) check(cmd *cobra.Command, args []string, domain string, 
 		return nil, store.Filter{}, usagef("replay: --name is missing: ids are made of it, so that the same replay can be run again")
 	case !replayName.MatchString(o.name):
 		return nil, store.Filter{}, usagef("--name: %q is not 1 to 64 letters, digits, '-', '_' or '.'", o.name)
-	case o.rate != 0 && !(o.rate >= leastRate && o.rate <= math.MaxFloat64): // NaN is refused too
-		return nil, store.Filter{}, usagef("--rate: %v is neither 0 nor a number of at least %v", o.rate, leastRate)
 	case len(args) == 0 && !o.filter.given():
 		return nil, store.Filter{}, usagef("replay: choose requests, by id or by flags such as --since")
-	}
-	// What is wrong with a flag is wrong with every request.
-	if _, err := o.again(restart.Request{Host: "host", Group: restart.DefaultGroup}, now); err != nil {
-		return nil, store.Filter{}, usagef("replay: %w", err)
 	}
 	if len(args) == 0 {
 		filter, err := o.filter.filter(domain, now)
@@ -106,16 +94,10 @@ func (o *replayOptions) check(cmd *cobra.Command, args []string, domain string, 
 
 // again returns the new request for an old one, as it is asked for at that time.
 func (o *replayOptions) again(old restart.Request, now time.Time) (restart.Request, error) {
-	notAfter, err := parseNotAfter(o.notAfter, now)
-	if err != nil {
-		return restart.Request{}, err
-	}
-	r := restart.Request{
-		ID: restart.ReplayID(old.ID, o.name), ReplayOf: old.ID.String(),
+	return o.ask(restart.Request{
+		ID: restart.ReplayID(old.ID, o.name), ReplayOf: old.ID.String(), Reason: cmp.Or(o.reason, old.Reason),
 		Instance: old.Instance, Host: old.Host, Group: old.Group, MinUptime: old.MinUptime,
-		Reason: cmp.Or(o.reason, old.Reason), RequestedBy: o.requestedBy, RequestedAt: now, NotAfter: notAfter,
-	}
-	return r, r.Complete("", now) // the domain is for requests without a host
+	}, now)
 }
 
 func (a *app) replay(cmd *cobra.Command, args []string, o replayOptions) error {
@@ -125,7 +107,9 @@ func (a *app) replay(cmd *cobra.Command, args []string, o replayOptions) error {
 	}
 	cfg := loaded.Config
 	now := time.Now()
-	o.requestedBy = cmp.Or(o.requestedBy, a.whoami())
+	if err := o.askAgain.check(a, now); err != nil {
+		return err
+	}
 	ids, filter, err := o.check(cmd, args, cfg.Domain, now)
 	if err != nil {
 		return err
@@ -183,23 +167,16 @@ func (a *app) sendReplay(ctx context.Context, plan *replayPlan, cfg config.Confi
 	if err := a.confirm(ctx, o.yes, total, fmt.Sprintf("Ask for %d hosts to be restarted again?", total)); err != nil {
 		return err
 	}
-	p, err := newPublisher(ctx, conn, cfg, log)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Publish.Timeout)
-		defer cancel()
-		err = errors.Join(err, p.Close(closing))
-	}()
-	report := newReplayReport(a.stdout, o)
-	bar := a.newProgress("replaying", total)
-	defer bar.stop()
-	sender := &replaySender{
-		publish: p.Publish, again: o.again, pace: newPace(o.rate),
-		report: func(l replayLine) { bar.add(); report.add(l) },
-	}
-	stopped := sender.run(ctx, plan.steps(ctx), report.add)
-	bar.stop()
-	return report.result(stopped)
+	return withPublisher(ctx, conn, cfg, log, func(p *publisher.Publisher) error {
+		report := newReplayReport(a.stdout, o)
+		bar := a.newProgress("replaying", total)
+		defer bar.stop()
+		sender := &replaySender{
+			publish: p.Publish, again: o.again, pace: newPace(o.rate),
+			report: func(l replayLine) { bar.add(); report.add(l) },
+		}
+		stopped := sender.run(ctx, plan.steps(ctx), report.add)
+		bar.stop()
+		return report.result(stopped)
+	})
 }

@@ -25,7 +25,7 @@ import (
 // newReplay returns options of a replay called x.
 func newReplay() replayOptions {
 	out := outputText
-	return replayOptions{name: "x", requestedBy: "me", out: &out}
+	return replayOptions{name: "x", askAgain: askAgain{requestedBy: "me"}, out: &out}
 }
 
 func newPlan(db store.Store, o replayOptions) *replayPlan {

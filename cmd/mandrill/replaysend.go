@@ -80,37 +80,3 @@ func (s *replaySender) send(ctx context.Context, step replayStep) {
 		}
 	}
 }
-
-// A pace lets so many through a second, one by one.
-type pace struct {
-	gap time.Duration // zero: no waiting
-	due time.Time
-}
-
-func newPace(rate float64) *pace {
-	if rate == 0 {
-		return &pace{}
-	}
-	return &pace{gap: time.Duration(float64(time.Second) / rate)}
-}
-
-// wait waits for the next one's turn, and reports whether ctx did not end before. What an outage of
-// more than a second held up is not made good by a burst.
-func (p *pace) wait(ctx context.Context) bool {
-	if p.gap == 0 {
-		return ctx.Err() == nil
-	}
-	now := time.Now()
-	if now.Sub(p.due) > time.Second {
-		p.due = now
-	}
-	timer := time.NewTimer(p.due.Sub(now))
-	defer timer.Stop()
-	p.due = p.due.Add(p.gap)
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
-}
