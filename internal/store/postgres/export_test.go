@@ -7,5 +7,5 @@ const ForgetQuery = forgetRequests
 
 // HistoryQuery returns how the first page is asked for.
 func HistoryQuery(f store.Filter) (query string, args []any) {
-	return historyQuery(beginning, f, pageSize)
+	return historyQuery(beginning, f, store.PageSize)
 }

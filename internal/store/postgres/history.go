@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"math"
 	"strings"
 
 	"github.com/google/uuid"
@@ -13,9 +12,6 @@ import (
 
 	"github.com/mayhem-mandrill/mandrill/internal/store"
 )
-
-// pageSize is how many requests are read at a time.
-const pageSize = 500
 
 // A place is where the next page begins: after the entry that has it.
 type place struct {
@@ -26,32 +22,11 @@ type place struct {
 // beginning is before every request: the latest comes first.
 var beginning = place{pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true}, uuid.Max}
 
-// History implements store.Store. It reads page by page, and holds nothing while its caller has an entry: one that asks
-// for more in its loop does not wait for a connection that it has itself.
+// History implements store.Store.
 func (s *Store) History(ctx context.Context, f store.Filter) iter.Seq2[store.Entry, error] {
-	return func(yield func(store.Entry, error) bool) {
-		left := f.Limit
-		if left <= 0 {
-			left = math.MaxInt
-		}
-		for after := beginning; left > 0; {
-			n := min(left, pageSize)
-			page, last, err := s.page(ctx, after, f, n)
-			if err != nil {
-				yield(store.Entry{}, fmt.Errorf("cannot read history: %w", err))
-				return
-			}
-			for _, e := range page {
-				if !yield(e, nil) {
-					return
-				}
-			}
-			if len(page) < n {
-				return
-			}
-			after, left = last, left-n
-		}
-	}
+	return store.ByPage(f.Limit, beginning, func(after place, n int) ([]store.Entry, place, error) {
+		return s.page(ctx, after, f, n)
+	})
 }
 
 // page returns at most n entries, and the place of the last.

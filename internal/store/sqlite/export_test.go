@@ -15,7 +15,7 @@ type Query struct {
 // HistoryQuery returns how the first page of a history is asked for.
 func HistoryQuery(f store.Filter) Query {
 	p := pathOf(f)
-	text, args := p.query(p.beginning(f), f, pageSize)
+	text, args := p.query(p.beginning(f), f, store.PageSize)
 	return Query{text, args}
 }
 

@@ -10,43 +10,18 @@ import (
 	"github.com/mayhem-mandrill/mandrill/internal/store"
 )
 
-// pageSize is how many entries are read at a time.
-const pageSize = 500
-
 // A place is where the next page begins: after the entry that has it.
 type place struct {
 	requestedAt int64
 	tie         any // what tells entries of the same instant apart
 }
 
-// History implements store.Store. It reads page by page, and holds nothing while its caller has an entry: so a slow
-// caller does not keep the write-ahead log from being emptied, and one that asks for more in its loop does not wait for
-// a connection that it has itself.
+// History implements store.Store.
 func (s *Store) History(ctx context.Context, f store.Filter) iter.Seq2[store.Entry, error] {
-	return func(yield func(store.Entry, error) bool) {
-		left := f.Limit
-		if left <= 0 {
-			left = math.MaxInt
-		}
-		p := pathOf(f)
-		for after := p.beginning(f); left > 0; {
-			n := min(left, pageSize)
-			page, last, err := s.page(ctx, p, after, f, n)
-			if err != nil {
-				yield(store.Entry{}, fmt.Errorf("cannot read history: %w", err))
-				return
-			}
-			for _, e := range page {
-				if !yield(e, nil) {
-					return
-				}
-			}
-			if len(page) < n {
-				return
-			}
-			after, left = last, left-n
-		}
-	}
+	p := pathOf(f)
+	return store.ByPage(f.Limit, p.beginning(f), func(after place, n int) ([]store.Entry, place, error) {
+		return s.page(ctx, p, after, f, n)
+	})
 }
 
 // A path is the index along which the entries of a filter are found from the latest to the oldest. It is named in the
