@@ -24,10 +24,11 @@ passes, and with it the first half of the promise: what compares at the moment o
 
 # Memory
 
-[github.com/mayhem-mandrill/mandrill/internal/store] says what a database of requests and outcomes must do, and
-[github.com/mayhem-mandrill/mandrill/internal/store/sqlite] does it, with one goroutine that takes whatever is waiting
-into one transaction. Of two outcomes of a request, the first stands. Nothing else is ever decided by reading the
-database.
+[github.com/mayhem-mandrill/mandrill/internal/store] says what a database of requests and outcomes must do.
+[github.com/mayhem-mandrill/mandrill/internal/store/sqlite] does it for one worker, and
+[github.com/mayhem-mandrill/mandrill/internal/store/postgres] for a fleet; both take whatever is waiting into one
+transaction, by [github.com/mayhem-mandrill/mandrill/internal/store/groupcommit]. Of two outcomes of a request, the first
+stands. Nothing else is decided by reading the database, except that what ended before is not begun again.
 
 # The broker
 
@@ -38,6 +39,7 @@ runs a server in the process, so that nobody has to install one.
 [github.com/mayhem-mandrill/mandrill/internal/journal] is the other half of the promise: what a request has triggered,
 one event on the other, by compare-and-set. MayFollow is the table of what may stand on what.
 [github.com/mayhem-mandrill/mandrill/internal/deadletter] keeps what was given up.
+[github.com/mayhem-mandrill/mandrill/internal/control] sees to it that the workers of a group remember in one database.
 
 # A message's life
 
