@@ -47,7 +47,10 @@ func (m leakTest) Run() int {
 	}
 	code := m.M.Run()
 	if code == 0 {
-		if err := goleak.Find(); err != nil {
+		// nats.go forgets this one of its own goroutines, for ever, where a publisher is cleaned up before the goroutine
+		// has run for the first time, as a verb that publishes one request may do.
+		forgotten := goleak.IgnoreTopFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect")
+		if err := goleak.Find(forgotten); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
