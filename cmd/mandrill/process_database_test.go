@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -48,6 +49,13 @@ func TestProcess_DatabaseThatIsAwayLosesNothing(t *testing.T) {
 	s.wantEachRestartedOnce(t, hosts)
 	if saved := s.saved(t); len(saved) != count {
 		t.Errorf("got %d requests saved, want %d", len(saved), count)
+	}
+
+	history := run(t, "history", nil, "", "history", "--database", s.database, "--outcome", "restarted", "--limit", "0", "--output", "json")
+	history.wantExit(t, exitDone)
+	var told []map[string]any
+	if err := json.Unmarshal(history.stdout.Bytes(), &told); err != nil || len(told) != count {
+		t.Errorf("history tells of %d requests, %v, want %d", len(told), err, count)
 	}
 }
 
