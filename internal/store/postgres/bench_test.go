@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -22,13 +23,16 @@ func BenchmarkSave(b *testing.B) {
 	} {
 		b.Run(bm.name, func(b *testing.B) {
 			s := mustOpen(b, shared.Server(b).NewDatabase(b))
-			var next atomic.Int64
+			template := storetest.NewRequest("a.example.net")
+			var next atomic.Uint64
 			var savers sync.WaitGroup
 			b.ResetTimer()
 			for range bm.savers {
 				savers.Go(func() {
-					for next.Add(1) <= int64(b.N) {
-						if err := s.Save(b.Context(), storetest.NewRequest("a.example.net")); err != nil {
+					r := template
+					for n := next.Add(1); n <= uint64(b.N); n = next.Add(1) {
+						binary.BigEndian.PutUint64(r.ID[8:], n) // in order, as those of real requests are
+						if err := s.Save(b.Context(), r); err != nil {
 							b.Error(err)
 							return
 						}
