@@ -20,6 +20,8 @@ func TestStore_HistoryIsReadByIndex(t *testing.T) {
 	fill(t, database, 100_000)
 	mustExec(t, database, "INSERT INTO earlier_attempts SELECT id, 1, 'worker-1', NULL, NULL, '', '', '' FROM requests")
 	mustExec(t, database, "ANALYZE earlier_attempts")
+	mustExec(t, database, "UPDATE requests SET grp = 'rare' WHERE host = 'host-5.example.net'")
+	mustExec(t, database, "ANALYZE requests")
 	for _, tt := range []struct {
 		name   string
 		filter store.Filter
@@ -28,7 +30,8 @@ func TestStore_HistoryIsReadByIndex(t *testing.T) {
 		{"All", store.Filter{}, "requests_by_time"},
 		{"Host", store.Filter{Host: "host-77.example.net"}, "requests_by_host"},
 		{"HostSince", store.Filter{Host: "host-77.example.net", Since: filled.Add(-time.Hour)}, "requests_by_host"},
-		{"Group", store.Filter{Group: "group-3"}, "requests_by_group"},
+		{"GroupThatIsRare", store.Filter{Group: "rare"}, "requests_by_group"},
+		{"GroupThatIsCommon", store.Filter{Group: "group-3"}, "requests_by_"}, // soon found along the time, too
 		{"Since", store.Filter{Since: filled.Add(-time.Hour)}, "requests_by_time"},
 		{"Until", store.Filter{Until: filled.Add(-24 * time.Hour)}, "requests_by_time"},
 		{"KindThatIsRare", store.Filter{Kind: "dead"}, "outcomes_by_kind"},
