@@ -40,15 +40,15 @@ func TestProcess_StopFinishesWhatEndsInGraceAndHandsTheRestBackWithinASecond(t *
 	first.signal(t, syscall.SIGTERM)
 	first.wantExit(t, exitPartly)
 	last := first.lastLine(t)
-	if last.Restarted < count/20 || last.Unknown == 0 || last.Restarted+last.Unknown != count || last.HandedBack+last.LeasesLost != 0 {
-		t.Errorf("first worker: got last line %+v, want some restarted, and the other ones of %d unknown", last, count)
+	if last.Restarted < count/20 || last.Unverified == 0 || last.Restarted+last.Unverified != count || last.HandedBack+last.LeasesLost != 0 {
+		t.Errorf("first worker: got last line %+v, want some restarted, and the other ones of %d unverified", last, count)
 	}
 
 	stopping := first.awaitLine(t, "stopping", func(l logLine) bool { return strings.HasPrefix(l.Message, "stopping") })
-	second.awaitCount(t, last.Unknown, "took over")
+	second.awaitCount(t, last.Unverified, "took over")
 	held := second.said(says("consumed"))
-	if len(held) != last.Unknown {
-		t.Errorf("second worker was given %d messages, want %d", len(held), last.Unknown)
+	if len(held) != last.Unverified {
+		t.Errorf("second worker was given %d messages, want %d", len(held), last.Unverified)
 	}
 	after := held[len(held)-1].Time.Sub(stopping.Time.Add(grace))
 	t.Logf("%d of %d ended in grace; the second worker held the last of the rest %s after the end of grace",

@@ -53,7 +53,7 @@ type logLine struct {
 	Restarted  int `json:"restarted"`
 	Dead       int `json:"dead"`
 	HandedBack int `json:"handed_back"`
-	Unknown    int `json:"unknown"`
+	Unverified int `json:"unverified"`
 	LeasesLost int `json:"leases_lost"`
 }
 

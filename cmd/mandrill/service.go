@@ -255,7 +255,7 @@ func (s *service) work(ctx context.Context) error {
 	return err
 }
 
-// close closes everything, in order, and says what was finished, handed back and left unknown.
+// close closes everything, in order, and says what was finished, handed back and left unverified.
 func (s *service) close() error {
 	err := s.closers.closeAll()
 	event := s.log.Info()

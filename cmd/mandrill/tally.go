@@ -21,7 +21,7 @@ type tally struct {
 	redelivered int
 	extended    int
 	handedBack  int
-	unknown     int
+	unverified  int
 	leasesLost  int
 	stopping    bool
 	leftBehind  int             // leases lost since the stop began
@@ -43,7 +43,7 @@ func (t *tally) add(r handler.Report) {
 	case r.HandedBack:
 		t.handedBack++
 	case r.Unknown:
-		t.unknown++
+		t.unverified++
 	case r.LeaseLost():
 		t.leasesLost++
 		if t.stopping {
@@ -73,7 +73,7 @@ func (t *tally) stop() {
 func (t *tally) undecided() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.unknown + t.leftBehind
+	return t.unverified + t.leftBehind
 }
 
 // deliveries returns how many were not the first of their message, and how often leases were extended.
@@ -90,7 +90,7 @@ func (t *tally) MarshalZerologObject(e *zerolog.Event) {
 	for _, kind := range restart.Kinds {
 		e.Int(string(kind), t.outcomes[kind])
 	}
-	e.Int("handed_back", t.handedBack).Int("unknown", t.unknown).Int("leases_lost", t.leasesLost)
+	e.Int("handed_back", t.handedBack).Int("unverified", t.unverified).Int("leases_lost", t.leasesLost)
 }
 
 // lagQuantiles returns the median, the 99th percentile and the maximum of the acknowledgement lags.
