@@ -14,7 +14,7 @@ func TestTally_LastLineHasNoKeyTwice(t *testing.T) {
 	log := zerolog.New(&line)
 	log.Info().EmbedObject(newTally()).Msg("stopped")
 	seen := map[string]bool{}
-	decoder := json.NewDecoder(&line)
+	decoder := json.NewDecoder(bytes.NewReader(line.Bytes()))
 	for i := 0; ; i++ {
 		token, err := decoder.Token()
 		if err != nil {
