@@ -12,7 +12,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
 
@@ -177,18 +176,8 @@ func (p *Publisher) queued(ctx context.Context, pub *publication) (id uuid.UUID,
 		return uuid.Nil, false, err
 	}
 	info := work.CachedInfo()
-	// The id is what a worker will read, which need not be in the headers of a foreign publisher's message.
-	id = stream.FallbackID(info.Created.UnixNano(), msg.Sequence)
-	r, err := restart.Decode(restart.Envelope{
-		Version:    msg.Header.Get(stream.VersionHeader),
-		Group:      pub.request.Group,
-		Host:       pub.request.Host,
-		Stored:     msg.Time,
-		FallbackID: id,
-	}, msg.Data)
-	if err == nil {
-		id = r.ID
-	} // A malformed one holds the place all the same, until a worker gives it up.
+	// A malformed one holds the place all the same, until a worker gives it up.
+	id = stream.RequestID(msg, info.Created, pub.request.Group, pub.request.Host)
 	return id, info.Config.Replicas > 1, nil
 }
 

@@ -179,11 +179,7 @@ func (r *repairer) queued(ctx context.Context, key journal.Key) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("cannot look at what is queued for host %q: %w", key.Host, err)
 	}
-	request, err := restart.Decode(restart.Envelope{
-		Version: msg.Header.Get(stream.VersionHeader), Group: key.Group, Host: key.Host, Stored: msg.Time,
-		FallbackID: stream.FallbackID(r.work.CachedInfo().Created.UnixNano(), msg.Sequence),
-	}, msg.Data)
-	return err == nil && request.ID == key.ID, nil
+	return stream.RequestID(msg, r.work.CachedInfo().Created, key.Group, key.Host) == key.ID, nil
 }
 
 // record saves what is known of the request, unless it is saved, and finishes it.

@@ -7,8 +7,10 @@ package stream
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 )
@@ -116,6 +118,19 @@ func StoreKey(group restart.Group) string { return "store." + string(group) }
 // message's sequence, so that every delivery of it has the same.
 func FallbackID(streamCreatedUnixNano int64, workSequence uint64) uuid.UUID {
 	return uuid.NewSHA1(fallbackSpace, fmt.Appendf(nil, "%s/%d/%d", Work, streamCreatedUnixNano, workSequence))
+}
+
+// RequestID returns the id that a worker reads in a stored work message, which need not be in its headers where a foreign
+// publisher wrote it: that of the request or, of one that brought none or cannot be read, the fallback id.
+func RequestID(msg *jetstream.RawStreamMsg, workCreated time.Time, group restart.Group, host restart.Host) uuid.UUID {
+	fallback := FallbackID(workCreated.UnixNano(), msg.Sequence)
+	r, err := restart.Decode(restart.Envelope{
+		Version: msg.Header.Get(VersionHeader), Group: group, Host: host, Stored: msg.Time, FallbackID: fallback,
+	}, msg.Data)
+	if err != nil {
+		return fallback
+	}
+	return r.ID
 }
 
 var fallbackSpace = uuid.MustParse("5a7b0c3e-6d52-5f0e-9d0a-6d616e647269")
