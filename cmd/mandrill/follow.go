@@ -30,8 +30,8 @@ type follower struct {
 	told chan *nats.Msg
 }
 
-// newFollower listens from now on, so it is made before the first request is published.
-func newFollower(ctx context.Context, conn *connection, group restart.Group) (*follower, error) {
+// openWork returns the work stream, or publisher.ErrNoStream.
+func openWork(ctx context.Context, conn *connection) (jetstream.Stream, error) {
 	js, err := jetstream.New(conn.Conn)
 	if err != nil {
 		return nil, fmt.Errorf("cannot use JetStream: %w", err)
@@ -40,6 +40,12 @@ func newFollower(ctx context.Context, conn *connection, group restart.Group) (*f
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		err = publisher.ErrNoStream
 	}
+	return work, err
+}
+
+// newFollower listens from now on, so it is made before the first request is published.
+func newFollower(ctx context.Context, conn *connection, group restart.Group) (*follower, error) {
+	work, err := openWork(ctx, conn)
 	if err != nil {
 		return nil, fmt.Errorf("cannot follow requests: %w", err)
 	}

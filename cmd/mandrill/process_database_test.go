@@ -31,7 +31,7 @@ func TestProcess_DatabaseThatIsAwayLosesNothing(t *testing.T) {
 	before := s.fleet.Boots()
 	away := w.awaitLine(t, "store away", saysSomeOf("store away since"))
 	eventually(t, "restarts while the database is away", func() bool { return s.fleet.Boots() > before })
-	time.Sleep(time.Until(stopped.Add(10 * time.Second)))
+	time.Sleep(time.Until(stopped.Add(10 * time.Second))) // the outage itself: it waits for nothing
 	if back := w.said(says("store is back")); len(back) != 0 {
 		t.Errorf("the store is said to be back while it is away: %+v", back)
 	}

@@ -157,8 +157,8 @@ func (a *app) sendReplay(ctx context.Context, plan *replayPlan, cfg config.Confi
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.close()) }()
-	if err := wantWorkStream(ctx, conn); err != nil {
-		return err
+	if _, err := openWork(ctx, conn); err != nil { // before the first of many publishes finds out
+		return fmt.Errorf("cannot replay: %w", err)
 	}
 	total, err := plan.count(ctx)
 	if err != nil {

@@ -2,34 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"iter"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
-	"github.com/mayhem-mandrill/mandrill/internal/stream"
 	"github.com/mayhem-mandrill/mandrill/publisher"
 )
-
-// wantWorkStream says what is missing before the first of many publishes finds out.
-func wantWorkStream(ctx context.Context, conn *connection) error {
-	js, err := jetstream.New(conn.Conn)
-	if err != nil {
-		return fmt.Errorf("cannot use JetStream: %w", err)
-	}
-	_, err = js.Stream(ctx, stream.Work)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		err = publisher.ErrNoStream
-	}
-	if err != nil {
-		return fmt.Errorf("cannot replay: %w", err)
-	}
-	return nil
-}
 
 // A replaySender publishes what a plan wants to be sent.
 type replaySender struct {
