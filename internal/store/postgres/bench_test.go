@@ -1,10 +1,7 @@
 package postgres_test
 
 import (
-	"encoding/binary"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,37 +9,8 @@ import (
 	"github.com/mayhem-mandrill/mandrill/internal/store/storetest"
 )
 
-// BenchmarkSave shows what it is worth to share a commit: every row is durable in both.
 func BenchmarkSave(b *testing.B) {
-	for _, bm := range []struct {
-		name   string
-		savers int
-	}{
-		{"OneSaver", 1},
-		{"ThousandSavers", 1000},
-	} {
-		b.Run(bm.name, func(b *testing.B) {
-			s := mustOpen(b, shared.Server(b).NewDatabase(b))
-			template := storetest.NewRequest("a.example.net")
-			var next atomic.Uint64
-			var savers sync.WaitGroup
-			b.ResetTimer()
-			for range bm.savers {
-				savers.Go(func() {
-					r := template
-					for n := next.Add(1); n <= uint64(b.N); n = next.Add(1) {
-						binary.BigEndian.PutUint64(r.ID[8:], n) // in order, as those of real requests are
-						if err := s.Save(b.Context(), r); err != nil {
-							b.Error(err)
-							return
-						}
-					}
-				})
-			}
-			savers.Wait()
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
-		})
-	}
+	storetest.BenchmarkSave(b, func(b *testing.B) store.Store { return mustOpen(b, shared.Server(b).NewDatabase(b)) })
 }
 
 // BenchmarkHistory asks a database of years what people ask.

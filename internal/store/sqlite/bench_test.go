@@ -1,10 +1,7 @@
 package sqlite_test
 
 import (
-	"encoding/binary"
 	"path/filepath"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,37 +10,8 @@ import (
 	"github.com/mayhem-mandrill/mandrill/internal/store/storetest"
 )
 
-// BenchmarkSave shows what it is worth to share a commit: every row is durable in both.
 func BenchmarkSave(b *testing.B) {
-	for _, bm := range []struct {
-		name   string
-		savers int
-	}{
-		{"OneSaver", 1},
-		{"ThousandSavers", 1000},
-	} {
-		b.Run(bm.name, func(b *testing.B) {
-			s := mustOpen(b, filepath.Join(b.TempDir(), "mandrill.db"))
-			template := storetest.NewRequest("a.example.net")
-			var next atomic.Uint64
-			var savers sync.WaitGroup
-			b.ResetTimer()
-			for range bm.savers {
-				savers.Go(func() {
-					r := template
-					for n := next.Add(1); n <= uint64(b.N); n = next.Add(1) {
-						binary.BigEndian.PutUint64(r.ID[8:], n) // in order, as those of real requests are
-						if err := s.Save(b.Context(), r); err != nil {
-							b.Error(err)
-							return
-						}
-					}
-				})
-			}
-			savers.Wait()
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
-		})
-	}
+	storetest.BenchmarkSave(b, func(b *testing.B) store.Store { return mustOpen(b, filepath.Join(b.TempDir(), "mandrill.db")) })
 }
 
 // BenchmarkHistory shows that a question about a few of a million takes the time of a few.
