@@ -47,7 +47,8 @@ bytes as they came, and is kept for 30 days.`,
 
 // A deadFilter is the flags that choose dead letters.
 type deadFilter struct {
-	host, group, reason, since, until string
+	scope
+	reason string
 
 	// Only where addChoice has added them, or purge.
 	all, requeued bool
@@ -80,7 +81,7 @@ func deadReasonNames() string {
 
 // given reports whether any flag narrows the choice.
 func (f *deadFilter) given() bool {
-	return f.host != "" || f.group != "" || f.reason != "" || f.since != "" || f.until != "" || f.requeued || f.olderThan != ""
+	return f.scope.given() || f.reason != "" || f.requeued || f.olderThan != ""
 }
 
 // choice returns what ids, flags or --all choose; exactly one of them must.
@@ -113,26 +114,16 @@ func (f *deadFilter) choice(verb string, args []string, domain string, now time.
 
 // filter returns what the flags say, checked. Spans count back from now.
 func (f *deadFilter) filter(domain string, now time.Time) (deadletter.Filter, error) {
-	filter := deadletter.Filter{Reason: restart.Reason(f.reason), Requeued: f.requeued}
-	var err error
-	if f.host != "" {
-		if filter.Host, err = restart.HostOf(f.host, domain); err != nil {
-			return filter, usagef("--host: %w", err)
-		}
+	chosen, err := f.parse(domain, now)
+	if err != nil {
+		return deadletter.Filter{}, err
 	}
-	if f.group != "" {
-		if filter.Group, err = restart.ParseGroup(f.group); err != nil {
-			return filter, usagef("--group: %w", err)
-		}
+	filter := deadletter.Filter{
+		Host: chosen.Host, Group: chosen.Group, Since: chosen.Since, Until: chosen.Until,
+		Reason: restart.Reason(f.reason), Requeued: f.requeued,
 	}
 	if f.reason != "" && !slices.Contains(deadReasons, filter.Reason) {
 		return filter, usagef("--reason: %q is none of %s", f.reason, deadReasonNames())
-	}
-	if filter.Since, err = parsePast("since", f.since, now); err != nil {
-		return filter, err
-	}
-	if filter.Until, err = parsePast("until", f.until, now); err != nil {
-		return filter, err
 	}
 	if f.olderThan != "" {
 		span, err := time.ParseDuration(f.olderThan)

@@ -11,10 +11,38 @@ import (
 	"github.com/mayhem-mandrill/mandrill/internal/store"
 )
 
+// A scope is the flags by which requests and dead letters alike are chosen.
+type scope struct {
+	host, group, since, until string
+}
+
+// given reports whether any flag narrows the choice.
+func (s *scope) given() bool { return s.host != "" || s.group != "" || s.since != "" || s.until != "" }
+
+// parse returns what the flags say, as the fields of a filter. Spans count back from now.
+func (s *scope) parse(domain string, now time.Time) (f store.Filter, err error) {
+	if s.host != "" {
+		if f.Host, err = restart.HostOf(s.host, domain); err != nil {
+			return f, usagef("--host: %w", err)
+		}
+	}
+	if s.group != "" {
+		if f.Group, err = restart.ParseGroup(s.group); err != nil {
+			return f, usagef("--group: %w", err)
+		}
+	}
+	if f.Since, err = parsePast("since", s.since, now); err != nil {
+		return f, err
+	}
+	f.Until, err = parsePast("until", s.until, now)
+	return f, err
+}
+
 // A historyFilter is the flags that choose requests of the history.
 type historyFilter struct {
-	host, group, outcome, since, until string
-	limit                              int
+	scope
+	outcome string
+	limit   int
 }
 
 func (f *historyFilter) addFlags(cmd *cobra.Command, limit int) {
@@ -29,32 +57,18 @@ func (f *historyFilter) addFlags(cmd *cobra.Command, limit int) {
 
 // given reports whether any flag narrows the choice.
 func (f *historyFilter) given() bool {
-	return f.host != "" || f.group != "" || f.outcome != "" || f.since != "" || f.until != ""
+	return f.scope.given() || f.outcome != ""
 }
 
 // filter returns what the flags say, checked. Spans count back from now.
 func (f *historyFilter) filter(domain string, now time.Time) (store.Filter, error) {
-	var filter store.Filter
-	var err error
-	if f.host != "" {
-		if filter.Host, err = restart.HostOf(f.host, domain); err != nil {
-			return filter, usagef("--host: %w", err)
-		}
-	}
-	if f.group != "" {
-		if filter.Group, err = restart.ParseGroup(f.group); err != nil {
-			return filter, usagef("--group: %w", err)
-		}
+	filter, err := f.parse(domain, now)
+	if err != nil {
+		return filter, err
 	}
 	filter.Kind = restart.Kind(f.outcome)
 	if f.outcome != "" && !slices.Contains(restart.Kinds, filter.Kind) {
 		return filter, usagef("--outcome: %q is none of %s", f.outcome, kindNames())
-	}
-	if filter.Since, err = parsePast("since", f.since, now); err != nil {
-		return filter, err
-	}
-	if filter.Until, err = parsePast("until", f.until, now); err != nil {
-		return filter, err
 	}
 	if !filter.Since.IsZero() && !filter.Until.IsZero() && !filter.Since.Before(filter.Until) {
 		return filter, usagef("--since: %s is not before --until %s", f.since, f.until)
