@@ -174,11 +174,11 @@ func (h *fakeHost) Probe(ctx context.Context, _ restart.Host) (restart.State, er
 	return restart.State{Epoch: restart.Epoch(strconv.Itoa(h.epoch)), Since: h.downUntil, Ready: ready}, nil
 }
 
-func (h *fakeHost) Restart(ctx context.Context, _ restart.Host, from restart.Epoch, _ time.Duration) error {
+func (h *fakeHost) Restart(ctx context.Context, t restart.Trigger) error {
 	h.mu.Lock()
 	h.calls++
 	n := h.calls
-	h.asked = append(h.asked, from)
+	h.asked = append(h.asked, t.From)
 	h.mu.Unlock()
 	var err error
 	if h.onRestart != nil {
@@ -189,7 +189,7 @@ func (h *fakeHost) Restart(ctx context.Context, _ restart.Host, from restart.Epo
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if strconv.Itoa(h.epoch) != string(from) {
+	if strconv.Itoa(h.epoch) != string(t.From) {
 		return restart.ErrChanged
 	}
 	h.boot()
@@ -231,8 +231,8 @@ func (h *hosts) Probe(ctx context.Context, name restart.Host) (restart.State, er
 	return h.of(name).Probe(ctx, name)
 }
 
-func (h *hosts) Restart(ctx context.Context, name restart.Host, from restart.Epoch, within time.Duration) error {
-	return h.of(name).Restart(ctx, name, from, within)
+func (h *hosts) Restart(ctx context.Context, t restart.Trigger) error {
+	return h.of(t.Host).Restart(ctx, t)
 }
 
 // letters records what was buried.

@@ -178,7 +178,9 @@ func (p *passage) trigger(ctx, intake context.Context, slot *slot, from restart.
 		return Outcome{}, ErrLeaseLost
 	}
 	p.triggeredAt = time.Now().UTC()
-	err = p.callRestart(ctx, from, within)
+	err = p.callRestart(ctx, restart.Trigger{
+		Host: p.job.Request.Host, From: from, Within: within, ID: p.job.Request.ID, Attempt: p.last.Attempt,
+	})
 	returned := time.Now()
 	slot.release()
 	log := p.job.Log.With().Int("attempt", p.last.Attempt).Str("from", string(from)).Logger()

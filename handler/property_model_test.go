@@ -644,12 +644,12 @@ func (w *worker) Probe(ctx context.Context, _ restart.Host) (restart.State, erro
 	}
 }
 
-func (w *worker) Restart(ctx context.Context, _ restart.Host, from restart.Epoch, within time.Duration) error {
+func (w *worker) Restart(ctx context.Context, t restart.Trigger) error {
 	n := w.begin(opRestart)
 	c := w.schedule.trigger(n)
 	answer := make(chan error, 1)
 	arrive := func() {
-		err := w.arrive(n, c, from, within)
+		err := w.arrive(n, c, t.From, t.Within)
 		w.strikeAt(opRestart, n, true)
 		if c.Answer == answered {
 			time.AfterFunc(c.Takes, func() { answer <- err })

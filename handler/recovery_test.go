@@ -464,7 +464,7 @@ func (w *world) mustAppend(r Request, e journal.Event) {
 }
 
 func (h *fakeHost) mustRestart(from restart.Epoch) {
-	if err := h.Restart(context.Background(), "", from, time.Minute); err != nil {
+	if err := h.Restart(context.Background(), restart.Trigger{From: from, Within: time.Minute}); err != nil {
 		panic(err)
 	}
 	h.calls, h.asked = 0, nil

@@ -91,11 +91,11 @@ func (p *passage) probe(ctx context.Context) (restart.State, error) {
 }
 
 // callRestart calls the driver. A panic says nothing of what it has done.
-func (p *passage) callRestart(ctx context.Context, from restart.Epoch, within time.Duration) error {
+func (p *passage) callRestart(ctx context.Context, t restart.Trigger) error {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.RestartTimeout)
 	defer cancel()
 	_, err := contain(func() (struct{}, error) {
-		return struct{}{}, p.cfg.Driver.Restart(ctx, p.job.Request.Host, from, within)
+		return struct{}{}, p.cfg.Driver.Restart(ctx, t)
 	})
 	return err
 }

@@ -9,7 +9,6 @@ import (
 	"os/signal"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
@@ -81,7 +80,7 @@ type stopBeforeTrigger struct {
 	stopped bool
 }
 
-func (d *stopBeforeTrigger) Restart(ctx context.Context, host restart.Host, from restart.Epoch, within time.Duration) error {
+func (d *stopBeforeTrigger) Restart(ctx context.Context, t restart.Trigger) error {
 	if !d.stopped {
 		d.stopped = true
 		// The kernel may let this thread run on for a moment after it has stopped the process.
@@ -94,5 +93,5 @@ func (d *stopBeforeTrigger) Restart(ctx context.Context, host restart.Host, from
 		signal.Stop(woken)
 	}
 	// The process is on its way to the host now, whatever has happened to its lease: so is this call.
-	return d.Driver.Restart(context.WithoutCancel(ctx), host, from, within)
+	return d.Driver.Restart(context.WithoutCancel(ctx), t)
 }

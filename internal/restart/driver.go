@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // An Epoch names one boot of a host: two different epochs are two different boots. It is compared, never ordered.
@@ -63,14 +65,24 @@ type Driver interface {
 	// neither "changed" nor "gone".
 	Probe(ctx context.Context, host Host) (State, error)
 
-	// Restart restarts the host if its epoch is still from, and returns when the request was taken, not when the host
-	// is back. The request must not take effect later than within from the call; within is what is left of a lease,
-	// and never an absolute time, because clocks differ.
+	// Restart restarts the host if its epoch is still the trigger's From, and returns when the trigger was taken, not
+	// when the host is back.
 	//
 	// A nil error means taken. ErrChanged: another boot is running, nothing was done. ErrRefused: nothing was done,
 	// it may be asked again. ErrPermanent: nothing was done, and asking again is useless. Any other error means
-	// unknown: the request may or may not take effect.
-	Restart(ctx context.Context, host Host, from Epoch, within time.Duration) error
+	// unknown: the trigger may or may not take effect.
+	Restart(ctx context.Context, t Trigger) error
+}
+
+// A Trigger asks for one restart of one host.
+type Trigger struct {
+	Host Host
+	From Epoch // the boot that it may end, and no other
+	// Within is how long from the call it may take effect: what is left of a lease, and never an absolute time, because
+	// clocks differ.
+	Within  time.Duration
+	ID      uuid.UUID // of the request, the same for each of its triggers
+	Attempt int       // which of the request's triggers it is, from 1
 }
 
 // The classes of a driver's errors, to be wrapped. An error that wraps none of them means unknown.
@@ -79,3 +91,14 @@ var (
 	ErrRefused   = errors.New("refused for now")
 	ErrPermanent = errors.New("cannot ever succeed")
 )
+
+// A RefusedError is a refusal that says when to ask again. It is an ErrRefused.
+type RefusedError struct {
+	After time.Duration // at least
+	Err   error         // why
+}
+
+func (e *RefusedError) Error() string { return ErrRefused.Error() + ": " + e.Err.Error() }
+
+// Unwrap makes it an ErrRefused.
+func (e *RefusedError) Unwrap() []error { return []error{ErrRefused, e.Err} }

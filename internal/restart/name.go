@@ -29,8 +29,8 @@ type FieldError struct {
 
 func (e *FieldError) Error() string { return e.Field + ": " + e.Problem }
 
-// ParseHost returns s as a host name: letters, digits, '-', '_' and '.', lower-cased, no empty label, 253 bytes at
-// most. The error is a *FieldError for "host".
+// ParseHost returns s as a host name: letters, digits, '-', '_' and '.', lower-cased, no '-' at its beginning, no empty
+// label, 253 bytes at most. The error is a *FieldError for "host".
 func ParseHost(s string) (Host, error) {
 	switch {
 	case s == "":
@@ -43,10 +43,24 @@ func ParseHost(s string) (Host, error) {
 			return "", &FieldError{"host", fmt.Sprintf("%q has the character %q; only letters, digits, '-', '_' and '.' are allowed", s, r)}
 		}
 	}
+	if strings.HasPrefix(s, "-") {
+		return "", &FieldError{"host", fmt.Sprintf("%q begins with '-', which programs take for an option", s)}
+	}
 	if strings.HasPrefix(s, ".") || strings.HasSuffix(s, ".") || strings.Contains(s, "..") {
 		return "", &FieldError{"host", fmt.Sprintf("%q has an empty label", s)}
 	}
 	return Host(strings.ToLower(s)), nil
+}
+
+// Check returns an error that wraps ErrPermanent unless h is as ParseHost returns it. A driver asks it of every host: what
+// it passes on to a command line, a URL or another shell rests on it.
+func (h Host) Check() error {
+	if parsed, err := ParseHost(string(h)); err != nil {
+		return fmt.Errorf("%w: %w", ErrPermanent, err)
+	} else if parsed != h {
+		return fmt.Errorf("%w: host: %q is not in lower case", ErrPermanent, h)
+	}
+	return nil
 }
 
 // HostOf returns the host that an instance means: its own name where it has a dot, otherwise instance.domain. The

@@ -2,6 +2,7 @@ package restart_test
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 
@@ -36,6 +37,7 @@ var badHosts = map[string]string{
 	"dot":                 ".",
 	"empty label":         "a..b",
 	"leading dot":         ".a",
+	"option":              "-rf",
 	"final dot":           "a.example.net.",
 	"letters with marks":  "kühe.example.net",
 	"letters that look alike": "с" + // Cyrillic
@@ -55,6 +57,22 @@ func TestParseHost_RefusesWhatIsMoreThanAName(t *testing.T) {
 			}
 			wantField(t, err, "host")
 		})
+	}
+}
+
+// The last door before a command line, for a host that came in by another one.
+func TestHost_CheckRefusesForGoodWhatParseHostRefuses(t *testing.T) {
+	bad := map[string]string{"upper case": "Cattle"}
+	maps.Copy(bad, badHosts)
+	for name, s := range bad {
+		t.Run(name, func(t *testing.T) {
+			if err := restart.Host(s).Check(); !errors.Is(err, restart.ErrPermanent) {
+				t.Errorf("Check: got %v, want it refused for good", err)
+			}
+		})
+	}
+	if err := restart.Host("cattle-a1b2.example.net").Check(); err != nil {
+		t.Errorf("Check: got %v, want nil", err)
 	}
 }
 

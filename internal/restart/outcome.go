@@ -28,6 +28,10 @@ const (
 	ReasonVerified         Reason = "verified"          // restarted: our trigger, verified
 	ReasonChangedElsewhere Reason = "changed_elsewhere" // restarted: somebody else's hand, verified
 	ReasonMinUptime        Reason = "min_uptime"        // skipped: up for less than asked
+	ReasonDenied           Reason = "denied"            // skipped: the host is on the deny list
+	ReasonNotListed        Reason = "not_listed"        // skipped: the host is not among the only ones
+	ReasonSelf             Reason = "self"              // skipped: the worker itself runs on the host
+	ReasonDryRun           Reason = "dry_run"           // skipped: it would have been restarted
 	ReasonNotAfter         Reason = "not_after"         // expired
 	ReasonByHand           Reason = "by_hand"           // cancelled
 	ReasonMalformed        Reason = "malformed"         // dead: cannot be read

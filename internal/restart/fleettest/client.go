@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"time"
 
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 )
@@ -48,13 +47,13 @@ func (c *Client) Probe(ctx context.Context, host restart.Host) (restart.State, e
 }
 
 // Restart implements [restart.Driver].
-func (c *Client) Restart(ctx context.Context, host restart.Host, from restart.Epoch, within time.Duration) error {
-	a, err := c.do(ctx, "/restart", call{Host: host, From: from, Within: restart.Duration(within)})
+func (c *Client) Restart(ctx context.Context, t restart.Trigger) error {
+	a, err := c.do(ctx, "/restart", call{Host: t.Host, From: t.From, Within: restart.Duration(t.Within)})
 	if err == nil {
 		err = a.err()
 	}
 	if err != nil {
-		return fmt.Errorf("cannot restart host %q: %w", host, err)
+		return fmt.Errorf("cannot restart host %q: %w", t.Host, err)
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ const workerURL = "FLEETTEST_WORKER_URL"
 
 func TestMain(m *testing.M) {
 	if url := os.Getenv(workerURL); url != "" {
-		fmt.Println(NewClient(url).Restart(context.Background(), host, "1", time.Minute))
+		fmt.Println(NewClient(url).Restart(context.Background(), restart.Trigger{Host: host, From: "1", Within: time.Minute}))
 		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m)
@@ -141,12 +141,12 @@ func TestServer_RefusesTheNextCallsAndThenNoMore(t *testing.T) {
 	c := newClient(t, s.URL)
 	s.RefuseNext(host, 2)
 	for range 2 {
-		if err := c.Restart(t.Context(), host, "1", time.Minute); !errors.Is(err, restart.ErrRefused) {
+		if err := c.Restart(t.Context(), restart.Trigger{Host: host, From: "1", Within: time.Minute}); !errors.Is(err, restart.ErrRefused) {
 			t.Errorf("Restart: got %v, want it refused", err)
 		}
 	}
 	wantBoots(t, f, 0)
-	if err := c.Restart(t.Context(), host, "1", time.Minute); err != nil {
+	if err := c.Restart(t.Context(), restart.Trigger{Host: host, From: "1", Within: time.Minute}); err != nil {
 		t.Errorf("Restart: got %v, want it taken", err)
 	}
 	wantBoots(t, f, 1)
@@ -162,7 +162,7 @@ func TestClient_ServerThatIsGoneIsUnknown(t *testing.T) {
 	if state, err := c.Probe(t.Context(), host); err == nil {
 		t.Errorf("Probe: got %+v, want an error", state)
 	}
-	err := c.Restart(t.Context(), host, "1", time.Minute)
+	err := c.Restart(t.Context(), restart.Trigger{Host: host, From: "1", Within: time.Minute})
 	for _, class := range []error{nil, restart.ErrChanged, restart.ErrRefused, restart.ErrPermanent} {
 		if errors.Is(err, class) {
 			t.Errorf("Restart: got %v, want an error of no class", err)

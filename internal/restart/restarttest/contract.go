@@ -72,7 +72,7 @@ func testUnknownEpoch(t *testing.T, s *subject) {
 func testNoTimeLeft(t *testing.T, s *subject) {
 	epoch := s.ready(t, "").Epoch
 	for _, within := range []time.Duration{0, -time.Second} {
-		if err := s.Driver.Restart(t.Context(), s.Host, epoch, within); err == nil {
+		if err := s.Driver.Restart(t.Context(), s.trigger(epoch, within)); err == nil {
 			t.Errorf("Restart within %s: got nil, want an error", within)
 		}
 	}
@@ -111,7 +111,7 @@ func testCancelledBefore(t *testing.T, s *subject) {
 	if state, err := s.Driver.Probe(ctx, s.Host); err == nil {
 		t.Errorf("Probe: got %+v, want an error", state)
 	}
-	if err := s.Driver.Restart(ctx, s.Host, epoch, s.Patience); err == nil {
+	if err := s.Driver.Restart(ctx, s.trigger(epoch, s.Patience)); err == nil {
 		t.Error("Restart: got nil, want an error")
 	}
 	s.wantUnharmed(t, epoch)
@@ -124,7 +124,7 @@ func testCancelDuring(t *testing.T, s *subject) {
 	ctx, cancel := context.WithTimeout(t.Context(), s.Late)
 	defer cancel()
 	answer := make(chan error, 1)
-	go func() { answer <- s.Driver.Restart(ctx, s.Host, epoch, s.Patience) }()
+	go func() { answer <- s.Driver.Restart(ctx, s.trigger(epoch, s.Patience)) }()
 	select {
 	case err := <-answer:
 		wantUnknown(t, err)
@@ -227,7 +227,7 @@ func testWithin(t *testing.T, s *subject) {
 	within := s.Late
 	s.DelayNext(2 * within)
 	called := time.Now()
-	if err := s.Driver.Restart(t.Context(), s.Host, from, within); err != nil {
+	if err := s.Driver.Restart(t.Context(), s.trigger(from, within)); err != nil {
 		t.Fatalf("Restart: got %v, want it taken", err)
 	}
 	sleep(time.Until(called.Add(within)))

@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 )
 
@@ -43,6 +45,12 @@ type Subject struct {
 	LoseNext   func()                // taken, but the answer is lost
 	HangNext   func()                // neither done nor answered
 	DelayNext  func(d time.Duration) // taken and answered at once; takes effect after d, or not at all
+	IgnoreNext func()                // taken and answered at once; never takes effect
+
+	FailProbes  func(n int)           // the next n probes get no answer that says anything
+	HangProbe   func()                // the next probe gets no answer
+	UnreadyNext func(d time.Duration) // the next boot, by whatever hand, is up and not ready for d
+	FlapNext    func(d time.Duration) // the next boot is up and ready, after d not ready, and after 2d ready for good
 }
 
 // Run tests the driver in real time. Each test opens a subject of its own; the opener cleans up with t.Cleanup.
@@ -96,7 +104,8 @@ func run(t *testing.T, open func(*testing.T) Subject, in func(*testing.T, func(*
 // subject is a Subject with its defaults, and the steps that the tests share.
 type subject struct {
 	Subject
-	before int // boots when the test began
+	before  int       // boots when the test began
+	request uuid.UUID // of every trigger
 }
 
 func newSubject(s Subject) *subject {
@@ -106,7 +115,7 @@ func newSubject(s Subject) *subject {
 	if s.Late == 0 {
 		s.Late = defaultLate
 	}
-	return &subject{Subject: s, before: s.Boots()}
+	return &subject{Subject: s, before: s.Boots(), request: uuid.New()}
 }
 
 // ready returns the state of the host once it is ready in another boot than the one named; not "" means any.
@@ -132,7 +141,11 @@ func (s *subject) restart(t *testing.T, from restart.Epoch) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), s.Patience)
 	defer cancel()
-	return s.Driver.Restart(ctx, s.Host, from, s.Patience)
+	return s.Driver.Restart(ctx, s.trigger(from, s.Patience))
+}
+
+func (s *subject) trigger(from restart.Epoch, within time.Duration) restart.Trigger {
+	return restart.Trigger{Host: s.Host, From: from, Within: within, ID: s.request, Attempt: 1}
 }
 
 func (s *subject) mustTake(t *testing.T, from restart.Epoch) {

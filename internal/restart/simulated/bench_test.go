@@ -43,7 +43,7 @@ func BenchmarkFleet_Restart(b *testing.B) {
 			n := next.Add(1) - 1
 			// A host's boots are as many as the rounds that have been over it.
 			from := restart.Epoch(strconv.FormatInt(1+n/benchHosts, 10))
-			if err := f.Restart(b.Context(), names[n%benchHosts], from, time.Minute); err != nil {
+			if err := f.Restart(b.Context(), restart.Trigger{Host: names[n%benchHosts], From: from, Within: time.Minute}); err != nil {
 				b.Error(err)
 			}
 		}

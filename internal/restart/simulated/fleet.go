@@ -89,17 +89,17 @@ func (f *Fleet) Probe(ctx context.Context, name restart.Host) (restart.State, er
 }
 
 // Restart implements [restart.Driver]. A call that allows no time is refused.
-func (f *Fleet) Restart(ctx context.Context, name restart.Host, from restart.Epoch, within time.Duration) error {
+func (f *Fleet) Restart(ctx context.Context, t restart.Trigger) error {
 	if ctx.Err() != nil {
-		return fmt.Errorf("cannot restart host %q: %w", name, context.Cause(ctx))
+		return fmt.Errorf("cannot restart host %q: %w", t.Host, context.Cause(ctx))
 	}
-	answered, err := f.Deliver(name, from, within)
+	answered, err := f.Deliver(t.Host, t.From, t.Within)
 	if !answered {
 		<-ctx.Done()
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot restart host %q: %w", name, err)
+		return fmt.Errorf("cannot restart host %q: %w", t.Host, err)
 	}
 	return nil
 }

@@ -113,7 +113,7 @@ func TestFleet_FaultsComeAtTheirRate(t *testing.T) {
 	call := func(f *simulated.Fleet, h restart.Host) error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		return f.Restart(ctx, h, "1", within)
+		return f.Restart(ctx, restart.Trigger{Host: h, From: "1", Within: within})
 	}
 	for _, tt := range []struct {
 		name  string
@@ -206,7 +206,7 @@ func TestFleet_FaultsOfOneHostComeAtTheirRate(t *testing.T) {
 	f := newFleet(t, simulated.Config{FailureRate: 0.2})
 	const calls = 10_000
 	for range calls {
-		_ = f.Restart(t.Context(), host, "former", time.Minute)
+		_ = f.Restart(t.Context(), restart.Trigger{Host: host, From: "former", Within: time.Minute})
 	}
 	counts := f.CountsOf(host)
 	if counts.Calls != calls || counts.Refused+counts.Changed != calls {
@@ -222,7 +222,7 @@ func TestFleet_ForcedFatesComeInTurnAndThenNoMore(t *testing.T) {
 	f.Force(host, simulated.Fate{Answer: simulated.Refused}, simulated.Fate{Answer: simulated.Permanent})
 	f.Force(host, simulated.Fate{Ignored: true})
 	for i, want := range []error{restart.ErrRefused, restart.ErrPermanent, nil} {
-		if err := f.Restart(t.Context(), host, "1", time.Minute); !errors.Is(err, want) {
+		if err := f.Restart(t.Context(), restart.Trigger{Host: host, From: "1", Within: time.Minute}); !errors.Is(err, want) {
 			t.Errorf("call %d: got %v, want %v", i, err, want)
 		}
 		wantBoots(t, f, host, 0)
@@ -257,7 +257,9 @@ func TestFleet_ManyWorkersOverManyEpochsMakeOneBootForEach(t *testing.T) {
 	for n := 1; n <= epochs; n++ {
 		var wg sync.WaitGroup
 		for range workers {
-			wg.Go(func() { _ = f.Restart(t.Context(), host, restart.Epoch(fmt.Sprint(n)), time.Minute) })
+			wg.Go(func() {
+				_ = f.Restart(t.Context(), restart.Trigger{Host: host, From: restart.Epoch(fmt.Sprint(n)), Within: time.Minute})
+			})
 		}
 		wg.Wait()
 		wantBoots(t, f, host, n)
@@ -277,7 +279,7 @@ func mustProbe(t *testing.T, f *simulated.Fleet, h restart.Host) restart.State {
 
 func mustRestart(t *testing.T, f *simulated.Fleet, h restart.Host) {
 	t.Helper()
-	if err := f.Restart(t.Context(), h, mustProbe(t, f, h).Epoch, time.Minute); err != nil {
+	if err := f.Restart(t.Context(), restart.Trigger{Host: h, From: mustProbe(t, f, h).Epoch, Within: time.Minute}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -79,7 +79,7 @@ func replay(ctx context.Context, cfg simulated.Config, steps []step) error {
 			from := seen[max(0, len(seen)-1-s.From)]
 			calls = append(calls, call{from, before, before.Add(s.Within)})
 			ctx, cancel := context.WithTimeout(ctx, time.Millisecond) // ends those that hang
-			_ = f.Restart(ctx, host, from, s.Within)
+			_ = f.Restart(ctx, restart.Trigger{Host: host, From: from, Within: s.Within})
 			cancel()
 		}
 		made := f.BootsOf(host) - boots
@@ -121,7 +121,7 @@ func TestFleet_SameSeedBringsTheSameWhateverTheOrderOfHosts(t *testing.T) {
 		for range 20 {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			epoch := restart.Epoch(fmt.Sprint(f.BootsOf(h) + 1))
-			err := f.Restart(ctx, h, epoch, 3*time.Second)
+			err := f.Restart(ctx, restart.Trigger{Host: h, From: epoch, Within: 3 * time.Second})
 			cancel()
 			// Probes in between must not change what comes after.
 			for range rand.IntN(3) {
