@@ -15,7 +15,7 @@ var (
 		return restart.Group(rapid.StringMatching(`[A-Za-z0-9-]{1,63}`).Draw(t, "group"))
 	})
 	anyHost = rapid.Custom(func(t *rapid.T) restart.Host {
-		return restart.Host(rapid.StringMatching(`[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63}){0,2}`).Draw(t, "host"))
+		return restart.Host(rapid.StringMatching(`[a-z0-9_][a-z0-9_-]{0,62}(\.[a-z0-9_-]{1,63}){0,2}`).Draw(t, "host"))
 	})
 	anyID = rapid.Custom(func(t *rapid.T) uuid.UUID {
 		return uuid.UUID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id"))
