@@ -34,13 +34,15 @@ var rules = []rule{
 	{"consumer", onBroker, "it knows neither who publishes nor what is done with a message"},
 	{
 		"handler",
-		[]string{"internal/restart", "internal/journal", "internal/deadletter", "internal/store", "internal/policy"},
+		[]string{"internal/restart", "internal/restart/bounded", "internal/journal", "internal/deadletter", "internal/store", "internal/policy"},
 		"it knows neither consumer nor publisher, nor which driver and store it is given",
 	},
 	{"internal/restart", nil, "a vocabulary imports nothing of ours"},
 	{"internal/store", vocabulary, "a vocabulary speaks of requests and outcomes only"},
 	{"internal/policy", vocabulary, "its gates are pure functions"},
-	{"internal/restart/*", append([]string{"internal/restart/simulated"}, vocabulary...), "a driver knows hosts, and nothing of messages"},
+	{"internal/restart/restarttest", append([]string{"internal/restart/bounded"}, vocabulary...), "a contract is told in the vocabulary"},
+	{"internal/restart/fleettest", append([]string{"internal/restart/simulated"}, vocabulary...), "it serves simulated hosts"},
+	{"internal/restart/*", vocabulary, "a driver knows hosts, and nothing of messages"},
 	{
 		"internal/store/*",
 		append([]string{"internal/store", "internal/store/groupcommit", "internal/store/schema"}, vocabulary...),
@@ -50,7 +52,7 @@ var rules = []rule{
 	{"internal/journal", onBroker, "it stands between the vocabulary and the broker"},
 	{"internal/journal/*", append([]string{"internal/journal"}, onBroker...), "its contract is told in its own words"},
 	{"internal/deadletter", onBroker, "it stands between the vocabulary and the broker"},
-	{"internal/control", onBroker, "it stands between the vocabulary and the broker"},
+	{"internal/control", append([]string{"internal/policy"}, onBroker...), "it stands between the vocabulary and the broker"},
 	{"internal/stream", vocabulary, "everybody else spells subjects through it"},
 	{"internal/natsd", nil, "it runs a server, whatever that is for"},
 	{"internal/natsd/*", []string{"internal/natsd"}, "a test's server is a server"},
@@ -61,7 +63,7 @@ var rules = []rule{
 // testOnly are packages for tests: nothing that is built into the binary may reach them, nor the testing package.
 var testOnly = []string{
 	"testing", "internal/natsd/natsdtest", "internal/restart/restarttest", "internal/restart/fleettest",
-	"internal/store/storetest", "internal/store/postgres/postgrestest", "internal/journal/journaltest", "pgregory.net/rapid", "go.uber.org/goleak",
+	"internal/restart/docker/dockertest", "internal/store/storetest", "internal/store/postgres/postgrestest", "internal/journal/journaltest", "pgregory.net/rapid", "go.uber.org/goleak",
 	"github.com/google/go-cmp/cmp", "github.com/rogpeppe/go-internal/testscript",
 }
 

@@ -30,7 +30,7 @@ func NewClient(url string) *Client {
 }
 
 // Close closes idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() error { c.http.CloseIdleConnections(); return nil }
 
 // Traits are those of the simulated fleet.
 func (c *Client) Traits() restart.Traits {
@@ -43,23 +43,24 @@ func (c *Client) Probe(ctx context.Context, host restart.Host) (restart.State, e
 	if err != nil {
 		return restart.State{}, fmt.Errorf("cannot probe host %q: %w", host, err)
 	}
-	return a.State, a.err()
+	return a.State, nil
 }
 
 // Restart implements [restart.Driver].
 func (c *Client) Restart(ctx context.Context, t restart.Trigger) error {
-	a, err := c.do(ctx, "/restart", call{Host: t.Host, From: t.From, Within: restart.Duration(t.Within)})
-	if err == nil {
-		err = a.err()
-	}
+	_, err := c.do(ctx, "/restart", call{Host: t.Host, From: t.From, Within: restart.Duration(t.Within)})
 	if err != nil {
 		return fmt.Errorf("cannot restart host %q: %w", t.Host, err)
 	}
 	return nil
 }
 
-// do returns the server's answer to a call. An error means that there was none, or none to be understood.
+// do returns the server's answer to a call, or the error that it answered. An error of no class may also mean that there
+// was no answer, or none to be understood.
 func (c *Client) do(ctx context.Context, path string, what call) (answer, error) {
+	if err := what.Host.Check(); err != nil {
+		return answer{}, err
+	}
 	body, err := json.Marshal(what)
 	if err != nil {
 		return answer{}, err
@@ -84,7 +85,7 @@ func (c *Client) do(ctx context.Context, path string, what call) (answer, error)
 	if err := json.Unmarshal(data, &a); err != nil {
 		return answer{}, fmt.Errorf("the answer cannot be read: %w", err)
 	}
-	return a, nil
+	return a, a.err()
 }
 
 // err returns the error that the server answered, of the class that it had there.

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -50,6 +51,12 @@ func TestClient_KeepsTheContract(t *testing.T) {
 			LoseNext:   force(simulated.Fate{Answer: simulated.Lost}),
 			HangNext:   force(simulated.Fate{Answer: simulated.Hangs, Ignored: true}),
 			DelayNext:  func(d time.Duration) { f.Force(host, simulated.Fate{Late: d}) },
+			IgnoreNext: force(simulated.Fate{Ignored: true}),
+
+			FailProbes:  func(n int) { f.ForceProbes(host, slices.Repeat([]simulated.ProbeFault{simulated.ProbeFails}, n)...) },
+			HangProbe:   func() { f.ForceProbes(host, simulated.ProbeHangs) },
+			UnreadyNext: func(d time.Duration) { f.ForceBoots(host, simulated.Lapse{For: d}) },
+			FlapNext:    func(d time.Duration) { f.ForceBoots(host, simulated.Lapse{After: d, For: d}) },
 		}
 	})
 }
@@ -123,7 +130,7 @@ func TestServer_DoesNothingForACallThatDidNotArriveWhole(t *testing.T) {
 func TestServer_RefusesWhatIsNoCall(t *testing.T) {
 	f := newFleet(t)
 	s := Start(t, Config{Fleet: f})
-	for _, body := range []string{"", "{", "[]", `{"from":"1","within":"1m"}`, `{"host":"h","from":"1","within":60}`} {
+	for _, body := range []string{"", "{", "[]", `{"from":"1","within":"1m"}`, `{"host":"H","from":"1","within":"1m"}`, `{"host":"h","from":"1","within":60}`} {
 		rec := httptest.NewRecorder()
 		s.handler().ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/restart", strings.NewReader(body)))
 		if rec.Code != http.StatusBadRequest {
@@ -182,7 +189,7 @@ func newFleet(t *testing.T) *simulated.Fleet {
 func newClient(t *testing.T, url string) *Client {
 	t.Helper()
 	c := NewClient(url)
-	t.Cleanup(c.Close)
+	t.Cleanup(func() { _ = c.Close() }) // which cannot fail
 	return c
 }
 

@@ -91,7 +91,7 @@ func serve(w http.ResponseWriter, r *http.Request, do func(call) answer) {
 		return // the client is gone
 	}
 	var c call
-	if err := json.Unmarshal(body, &c); err != nil || c.Host == "" {
+	if err := json.Unmarshal(body, &c); err != nil || c.Host.Check() != nil {
 		http.Error(w, "not a call", http.StatusBadRequest)
 		return
 	}

@@ -5,6 +5,7 @@ package restarttest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,10 @@ const (
 	defaultPatience = 10 * time.Second
 	defaultLate     = time.Second
 	pollEvery       = 10 * time.Millisecond
+
+	// soon is how long a call may take to come back once its context has ended: a driver that takes longer is given up
+	// where it is used.
+	soon = 5 * time.Second
 )
 
 // A Subject is a driver with one host of its own to restart, which is up and ready, and with what a test must be able
@@ -33,7 +38,8 @@ type Subject struct {
 	// Patience bounds each call and each wait for the host. Zero means 10 s.
 	Patience time.Duration
 
-	// Late is how long a delayed request is delayed. It must be longer than Reboot takes. Zero means one second.
+	// Late is how long whatever comes late, hangs or does not last is given. It must be longer than Reboot takes, and
+	// than a probe does. Zero means one second.
 	Late time.Duration
 
 	// What the harness can do to the host; tests that need what is nil are skipped. Those that are called Next concern
@@ -85,15 +91,23 @@ func run(t *testing.T, open func(*testing.T) Subject, in func(*testing.T, func(*
 		{"UnknownEpochDoesNothing", testUnknownEpoch},
 		{"NoTimeLeftDoesNothing", testNoTimeLeft},
 		{"ManyAtOnceMakeOneBoot", testManyAtOnce},
+		{"ProbeThatFailsIsUnknownAndBootsNothing", testProbeFails},
+		{"NotReadyIsAnotherBootAllTheSame", testUnready},
+		{"FlappingHostStaysInOneBoot", testFlap},
+		{"NastyHostNamesAreRefusedAndReachNothing", testNastyNames},
 		{"CancelledBeforeTheCallDoesNothing", testCancelledBefore},
-		{"CancelEndsACallThatHangs", testCancelDuring},
+		{"CancelEndsAProbeThatHangs", testCancelProbe},
+		{"CancelEndsARestartThatHangs", testCancelRestart},
 		{"RefusedDoesNothingAndMayBeAskedAgain", testRefused},
 		{"PermanentDoesNothing", testPermanent},
 		{"LostAnswerIsUnknownAndMakesOneBoot", testLostAnswer},
+		{"AnsweredAndNeverDoneIsUnharmedAndTheNextMakesOneBoot", testIgnored},
 		{"LateEffectMakesOneBoot", testLate},
 		{"RepeatedWhileTheFirstIsLateMakesOneBoot", testLateRepeated},
 		{"LateEffectAfterAnotherHandMakesNoSecondBoot", testLateAfterReboot},
 		{"NoEffectAfterTheTimeAllowed", testWithin},
+		{"PanicIsUnknownAndTheNextCallWorks", testPanic},
+		{"IgnoredContextIsGivenUpCountedAndTold", testIgnoredContext},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			in(t, func(t *testing.T) { c.test(t, newSubject(open(t))) })
@@ -121,16 +135,24 @@ func newSubject(s Subject) *subject {
 // ready returns the state of the host once it is ready in another boot than the one named; not "" means any.
 func (s *subject) ready(t *testing.T, not restart.Epoch) restart.State {
 	t.Helper()
+	return s.await(t, fmt.Sprintf("ready in another boot than %q", not), func(state restart.State) bool {
+		return state.Ready && state.Epoch != not
+	})
+}
+
+// await returns the first state of the host that is as wanted.
+func (s *subject) await(t *testing.T, what string, wanted func(restart.State) bool) restart.State {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), s.Patience)
 	defer cancel()
 	for {
 		state, err := s.Driver.Probe(ctx, s.Host)
-		if err == nil && state.Ready && state.Epoch != not {
+		if err == nil && wanted(state) {
 			return state
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("host is not ready in another boot than %q after %s; last probe: %+v, %v", not, s.Patience, state, err)
+			t.Fatalf("host is not %s after %s; last probe: %+v, %v", what, s.Patience, state, err)
 		case <-time.After(pollEvery):
 		}
 	}
@@ -139,9 +161,14 @@ func (s *subject) ready(t *testing.T, not restart.Epoch) restart.State {
 // restart calls Restart with all the time there is.
 func (s *subject) restart(t *testing.T, from restart.Epoch) error {
 	t.Helper()
+	return s.restartBy(t, s.trigger(from, s.Patience))
+}
+
+func (s *subject) restartBy(t *testing.T, trigger restart.Trigger) error {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), s.Patience)
 	defer cancel()
-	return s.Driver.Restart(ctx, s.trigger(from, s.Patience))
+	return s.Driver.Restart(ctx, trigger)
 }
 
 func (s *subject) trigger(from restart.Epoch, within time.Duration) restart.Trigger {
@@ -194,14 +221,15 @@ func wantClass(t *testing.T, got, want error) {
 	}
 }
 
-func wantUnknown(t *testing.T, err error) {
+// wantUnknown fails unless the error says that a call has no answer, and no more than that.
+func wantUnknown(t *testing.T, call string, err error) {
 	t.Helper()
 	if err == nil {
-		t.Fatal("Restart: got nil, want an error, because nobody knows whether it was taken")
+		t.Fatalf("%s: got nil, want an error, because there was no answer", call)
 	}
 	for _, class := range []error{restart.ErrChanged, restart.ErrRefused, restart.ErrPermanent} {
 		if errors.Is(err, class) {
-			t.Fatalf("Restart: got %v, which wraps %q; but nobody knows whether it was taken", err, class)
+			t.Fatalf("%s: got %v, which wraps %q; but there was no answer", call, err, class)
 		}
 	}
 }

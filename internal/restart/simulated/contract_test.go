@@ -1,6 +1,7 @@
 package simulated_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -36,6 +37,12 @@ func testContract(t *testing.T, cfg simulated.Config) {
 			LoseNext:   force(simulated.Fate{Answer: simulated.Lost}),
 			HangNext:   force(simulated.Fate{Answer: simulated.Hangs, Ignored: true}),
 			DelayNext:  func(d time.Duration) { f.Force(host, simulated.Fate{Late: d}) },
+			IgnoreNext: force(simulated.Fate{Ignored: true}),
+
+			FailProbes:  func(n int) { f.ForceProbes(host, slices.Repeat([]simulated.ProbeFault{simulated.ProbeFails}, n)...) },
+			HangProbe:   func() { f.ForceProbes(host, simulated.ProbeHangs) },
+			UnreadyNext: func(d time.Duration) { f.ForceBoots(host, simulated.Lapse{For: d}) },
+			FlapNext:    func(d time.Duration) { f.ForceBoots(host, simulated.Lapse{After: d, For: d}) },
 		}
 	})
 }

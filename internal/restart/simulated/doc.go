@@ -2,7 +2,7 @@
 //
 // A host comes into being when it is first named, up and ready. Its boots are counted at the host, so that a test, or
 // the demo, can compare what really happened with what was recorded. Faults are drawn at rates that are all zero unless
-// asked for, or are forced upon single calls.
+// asked for, or are forced upon single calls and boots.
 //
 // The compare holds at the moment of effect, also for a request that takes effect late, and no request takes effect
 // later than it was given: at most one boot can come of all requests that name the same epoch. What remains is that

@@ -47,6 +47,39 @@ func (f Fate) hear(changed bool) (answered bool, err error) {
 	return true, nil
 }
 
+// A ProbeFault is what keeps a probe from being answered.
+type ProbeFault int
+
+const (
+	ProbeFails ProbeFault = iota + 1 // an error
+	ProbeHangs                       // nothing until the context ends, then an error
+)
+
+// A Lapse is when a host that has come up is not ready. The zero value is never.
+type Lapse struct {
+	After time.Duration // from its coming up
+	For   time.Duration
+}
+
+// covers reports whether the host is not ready, that long after it came up.
+func (l Lapse) covers(up time.Duration) bool { return up >= l.After && up-l.After < l.For }
+
+// forced is what was decided for a host instead of being drawn: each for the next thing of its kind.
+type forced struct {
+	calls  []Fate
+	boots  []Lapse
+	probes []ProbeFault
+}
+
+// next takes the first of what was decided; ok is false if there is none.
+func next[T any](queue *[]T) (first T, ok bool) {
+	if len(*queue) == 0 {
+		return first, false
+	}
+	first, *queue = (*queue)[0], (*queue)[1:]
+	return first, true
+}
+
 // What is drawn for: each has numbers of its own, so that, say, more probes do not change how restarts go.
 const (
 	drawHost = iota

@@ -14,8 +14,9 @@ import (
 )
 
 var (
-	errDown = errors.New("it is down")
-	errLost = errors.New("the answer was lost")
+	errDown  = errors.New("it is down")
+	errLost  = errors.New("the answer was lost")
+	errHangs = errors.New("there is no answer")
 )
 
 // A Fleet is all hosts that were ever named.
@@ -48,10 +49,10 @@ type host struct {
 	boots  int           // since the fleet was made
 	since  time.Duration // when the running boot began
 	up     time.Duration // from when it answers
-	ready  time.Duration // from when it does its work
+	lapse  Lapse         // when it answers and does not do its work
 	probes int
 	counts Counts
-	forced []Fate // of the next restart calls
+	forced forced
 
 	// due is when the running boot ends, or never. One time stands for all requests that wait to take effect: all of them
 	// name the running boot, so the earliest ends it, and at that moment the compare of every other one fails.
@@ -73,33 +74,59 @@ func (f *Fleet) Traits() restart.Traits {
 
 // Probe implements [restart.Driver]. A host that is down cannot be probed.
 func (f *Fleet) Probe(ctx context.Context, name restart.Host) (restart.State, error) {
-	if ctx.Err() != nil {
-		return restart.State{}, fmt.Errorf("cannot probe host %q: %w", name, context.Cause(ctx))
+	err := check(ctx, name)
+	if err == nil {
+		var state restart.State
+		if state, err = f.observe(name); err == nil {
+			return state, nil
+		}
+		if errors.Is(err, errHangs) {
+			<-ctx.Done()
+			err = context.Cause(ctx)
+		}
 	}
+	return restart.State{}, fmt.Errorf("cannot probe host %q: %w", name, err)
+}
+
+// observe is the part of Probe that happens at the host.
+func (f *Fleet) observe(name restart.Host) (restart.State, error) {
 	h, now := f.look(name)
 	defer h.mu.Unlock()
 	h.probes++
-	if f.draw(h, drawProbe, h.probes).Float64() < f.cfg.ProbeFailureRate {
-		return restart.State{}, fmt.Errorf("cannot probe host %q: %w", name, errLost)
+	switch fault := f.nextProbeFault(h); {
+	case fault == ProbeHangs:
+		return restart.State{}, errHangs
+	case fault == ProbeFails:
+		return restart.State{}, errLost
+	case now < h.up:
+		return restart.State{}, errDown
 	}
-	if now < h.up {
-		return restart.State{}, fmt.Errorf("cannot probe host %q: %w", name, errDown)
-	}
-	return restart.State{Epoch: h.epoch(), Since: f.born.Add(h.since), Ready: now >= h.ready}, nil
+	return restart.State{Epoch: h.epoch(), Since: f.born.Add(h.since), Ready: !h.lapse.covers(now - h.up)}, nil
 }
 
 // Restart implements [restart.Driver]. A call that allows no time is refused.
 func (f *Fleet) Restart(ctx context.Context, t restart.Trigger) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("cannot restart host %q: %w", t.Host, context.Cause(ctx))
-	}
-	answered, err := f.Deliver(t.Host, t.From, t.Within)
-	if !answered {
-		<-ctx.Done()
-		err = context.Cause(ctx)
+	err := check(ctx, t.Host)
+	if err == nil {
+		var answered bool
+		if answered, err = f.Deliver(t.Host, t.From, t.Within); !answered {
+			<-ctx.Done()
+			err = context.Cause(ctx)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("cannot restart host %q: %w", t.Host, err)
+	}
+	return nil
+}
+
+// check returns why a call cannot be made at all.
+func check(ctx context.Context, name restart.Host) error {
+	if err := name.Check(); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	return nil
 }
@@ -141,7 +168,21 @@ func (f *Fleet) Reboot(name restart.Host) {
 func (f *Fleet) Force(name restart.Host, fates ...Fate) {
 	h, _ := f.look(name)
 	defer h.mu.Unlock()
-	h.forced = append(h.forced, fates...)
+	h.forced.calls = append(h.forced.calls, fates...)
+}
+
+// ForceProbes decides what becomes of the next probes of a host, one probe each.
+func (f *Fleet) ForceProbes(name restart.Host, faults ...ProbeFault) {
+	h, _ := f.look(name)
+	defer h.mu.Unlock()
+	h.forced.probes = append(h.forced.probes, faults...)
+}
+
+// ForceBoots decides when a host is not ready after its next boots, by whatever hand, one boot each.
+func (f *Fleet) ForceBoots(name restart.Host, lapses ...Lapse) {
+	h, _ := f.look(name)
+	defer h.mu.Unlock()
+	h.forced.boots = append(h.forced.boots, lapses...)
 }
 
 // Boots returns how often all hosts have booted since the fleet was made, by whatever hand. It looks at every host.
@@ -211,19 +252,29 @@ func (f *Fleet) boot(h *host, at time.Duration) {
 	r := f.draw(h, drawBoot, h.boots)
 	down, flaps, unready := f.drawDown(r, h), r.Float64() < f.cfg.FlapRate, f.drawDown(r, h)
 	h.since, h.up, h.due = at, at+down, never
-	h.ready = h.up
-	if flaps {
-		h.ready += unready
+	lapse, decided := next(&h.forced.boots)
+	if !decided && flaps {
+		lapse = Lapse{For: unready}
 	}
+	h.lapse = lapse
 }
 
 func (f *Fleet) nextFate(h *host) Fate {
-	if len(h.forced) == 0 {
-		return f.drawFate(h, h.counts.Calls)
+	if fate, decided := next(&h.forced.calls); decided {
+		return fate
 	}
-	fate := h.forced[0]
-	h.forced = h.forced[1:]
-	return fate
+	return f.drawFate(h, h.counts.Calls)
+}
+
+// nextProbeFault returns what keeps the host's next probe from being answered, or zero.
+func (f *Fleet) nextProbeFault(h *host) ProbeFault {
+	if fault, decided := next(&h.forced.probes); decided {
+		return fault
+	}
+	if f.draw(h, drawProbe, h.probes).Float64() < f.cfg.ProbeFailureRate {
+		return ProbeFails
+	}
+	return 0
 }
 
 func (h *host) epoch() restart.Epoch { return restart.Epoch(strconv.Itoa(h.boots + 1)) }
