@@ -352,6 +352,7 @@ from           7
 to             8
 triggered at   2026-11-21T12:00:02.123456Z
 verified at    2026-11-21T12:00:03.123456Z
+down           -
 `
 	if diff := cmp.Diff(want, w.String()); diff != "" {
 		t.Errorf("story (-want +got):\n%s", diff)

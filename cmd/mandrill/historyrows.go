@@ -73,7 +73,7 @@ func (c historyCSV) add(e store.Entry) error {
 	return c.csv.Write([]string{
 		r.ID.String(), string(r.Host), string(r.Group), r.Instance, r.Reason, r.RequestedBy,
 		timeText(r.RequestedAt, preciseTime), timeText(r.NotAfter, preciseTime), r.Campaign, r.ReplayOf,
-		r.RequeuedFrom, uptimeText(r.MinUptime), string(o.Kind), string(o.Reason), o.Detail, timeText(o.At, preciseTime), secondsTaken(e, 6),
+		r.RequeuedFrom, spanText(r.MinUptime), string(o.Kind), string(o.Reason), o.Detail, timeText(o.At, preciseTime), secondsTaken(e, 6),
 		o.Receipt.Worker, attempt, string(o.Receipt.From),
 		string(o.Receipt.To), timeText(o.Receipt.TriggeredAt, preciseTime), timeText(o.Receipt.VerifiedAt, preciseTime),
 	})

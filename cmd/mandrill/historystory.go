@@ -131,7 +131,7 @@ func printRequest(w io.Writer, r restart.Request) {
 		{"requested by", r.RequestedBy},
 		{"requested at", timeText(r.RequestedAt, preciseTime)},
 		{"not after", timeText(r.NotAfter, preciseTime)},
-		{"min uptime", uptimeText(r.MinUptime)},
+		{"min uptime", spanText(r.MinUptime)},
 		{"campaign", r.Campaign},
 		{"replay of", r.ReplayOf},
 		{"requeued from", r.RequeuedFrom},
@@ -183,7 +183,7 @@ func printOutcome(w io.Writer, s story) {
 	if s.Request != nil {
 		e.Request = *s.Request
 	}
-	printFacts(w, []fact{
+	facts := []fact{
 		{"outcome", string(o.Kind)},
 		{"reason", string(o.Reason)},
 		{"detail", o.Detail},
@@ -195,8 +195,13 @@ func printOutcome(w io.Writer, s story) {
 		{"to", string(o.Receipt.To)},
 		{"triggered at", timeText(o.Receipt.TriggeredAt, preciseTime)},
 		{"verified at", timeText(o.Receipt.VerifiedAt, preciseTime)},
-	})
-	if s.Request == nil {
-		printFacts(w, []fact{{"host", string(o.Host)}, {"group", string(o.Group)}})
+		{"down", spanText(o.Receipt.Down)},
 	}
+	for _, c := range o.Receipt.Checks {
+		facts = append(facts, fact{"check", c.Name + ": " + c.Result})
+	}
+	if s.Request == nil {
+		facts = append(facts, fact{"host", string(o.Host)}, fact{"group", string(o.Group)})
+	}
+	printFacts(w, facts)
 }

@@ -114,8 +114,8 @@ func timeText(t time.Time, layout string) string {
 	return t.UTC().Format(layout)
 }
 
-// uptimeText returns a span, or nothing for none.
-func uptimeText(d restart.Duration) string {
+// spanText returns a span, or nothing for none.
+func spanText(d restart.Duration) string {
 	if d == 0 {
 		return ""
 	}

@@ -170,7 +170,7 @@ func TestBox_KeepsTheBeginningOfAMessageThatDoesNotFit(t *testing.T) {
 		if got.DataSize != sizes[i] || !bytes.HasPrefix(came, got.Data) || len(got.Data) < limit*7/10 {
 			t.Errorf("%d bytes: got size %d and %d bytes, want their greater part", sizes[i], got.DataSize, len(got.Data))
 		}
-		if want := newLetter(0).Outcome; got.Outcome != want {
+		if want := newLetter(0).Outcome; !cmp.Equal(got.Outcome, want) {
 			t.Errorf("%d bytes: got outcome %+v, want %+v", sizes[i], got.Outcome, want)
 		}
 	}

@@ -67,6 +67,15 @@ type Receipt struct {
 	To          Epoch     `json:"to,omitempty"`
 	TriggeredAt time.Time `json:"triggered_at,omitzero"` // as this worker saw it
 	VerifiedAt  time.Time `json:"verified_at,omitzero"`
+	// Down is how long the host did not do its work, as the worker's probes saw it; zero: not known.
+	Down   Duration `json:"down,omitzero"`
+	Checks []Check  `json:"checks,omitempty"`
+}
+
+// A Check is one thing that was asked of a host after its trigger, and what was seen.
+type Check struct {
+	Name   string `json:"check"` // epoch, ready or stable_for
+	Result string `json:"result"`
 }
 
 // An Attempt is one worker's part in one trigger: it gave the trigger, or watched over one that it took over.

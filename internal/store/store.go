@@ -28,7 +28,7 @@ var ErrNotFound = errors.New("not found")
 // An error other than those named means that nothing is known: the caller may ask again, because all that writes is
 // idempotent. A cancelled context ends the wait, not necessarily the write.
 //
-// Times are kept in UTC to the microsecond, and texts as Text returns them.
+// Times are kept in UTC to the microsecond, a receipt's Down to the microsecond too, and texts as Text returns them.
 type Store interface {
 	// Save stores a request, unless one with its id, host and group is there, which is then left as it is. Under an
 	// id that another host or group has, it returns ErrIDReused.
@@ -96,10 +96,17 @@ func CleanRequest(r *restart.Request) {
 	}
 }
 
-// CleanOutcome makes every text of an outcome one that Text returns.
+// CleanOutcome makes every text of an outcome one that Text returns, cuts Down to what is kept, and gives it checks of
+// its own, nil if there are none.
 func CleanOutcome(o *restart.Outcome) {
 	for _, s := range []*string{&o.Detail, &o.Receipt.RequestedBy, &o.Receipt.Worker, (*string)(&o.Receipt.From), (*string)(&o.Receipt.To)} {
 		*s = Text(*s)
+	}
+	o.Receipt.Down = restart.Duration(time.Duration(o.Receipt.Down).Truncate(time.Microsecond))
+	o.Receipt.Checks = append([]restart.Check(nil), o.Receipt.Checks...)
+	for i := range o.Receipt.Checks {
+		c := &o.Receipt.Checks[i]
+		c.Name, c.Result = Text(c.Name), Text(c.Result)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
@@ -59,10 +60,10 @@ func TestStore_ConnectionCutInTheMiddleOfACommit(t *testing.T) {
 			if tt.done {
 				want = first
 			}
-			if got, err := direct.Finish(t.Context(), second); err != nil || got != want {
+			if got, err := direct.Finish(t.Context(), second); err != nil || !cmp.Equal(got, want) {
 				t.Errorf("Finish by another: got %+v, error %v, want %+v", got, err, want)
 			}
-			if got, err := s.Finish(t.Context(), first); err != nil || got != want {
+			if got, err := s.Finish(t.Context(), first); err != nil || !cmp.Equal(got, want) {
 				t.Errorf("Finish again: got %+v, error %v, want %+v", got, err, want)
 			}
 		})
@@ -189,7 +190,7 @@ func TestStore_TwoStoresThatCollideAgreeAndDoNotDeadlock(t *testing.T) {
 	all.Wait()
 	won := [2]int{}
 	for i := range ids {
-		if stands[i][0] != stands[i][1] {
+		if !cmp.Equal(stands[i][0], stands[i][1]) {
 			t.Errorf("id %d: outcomes %v and %v stand", i, stands[i][0], stands[i][1])
 		}
 		for w := range stores {

@@ -16,16 +16,17 @@ import (
 
 const (
 	insertOutcomes = `INSERT INTO outcomes (id, host, grp, kind, reason, detail, at, receipt_requested_at, requested_by,
-		worker, attempt, from_epoch, to_epoch, triggered_at, verified_at, requested_at)
+		worker, attempt, from_epoch, to_epoch, triggered_at, verified_at, down, checks, requested_at)
 		SELECT *, coalesce((SELECT requested_at FROM requests WHERE id = o.id), o.requested_at, o.at)
 		FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::text[]), unnest($3::text[]), unnest($4::text[]),
 			unnest($5::text[]), unnest($6::text[]), unnest($7::timestamptz[]) AS at,
 			unnest($8::timestamptz[]) AS requested_at, unnest($9::text[]), unnest($10::text[]), unnest($11::bigint[]),
-			unnest($12::text[]), unnest($13::text[]), unnest($14::timestamptz[]), unnest($15::timestamptz[])) AS o
+			unnest($12::text[]), unnest($13::text[]), unnest($14::timestamptz[]), unnest($15::timestamptz[]),
+			unnest($16::bigint[]), unnest($17::text[])) AS o
 		ON CONFLICT (id) DO NOTHING`
 
 	outcomeFieldList = `o.id, o.host, o.grp, o.kind, o.reason, o.detail, o.at, o.requested_by, o.receipt_requested_at,
-		o.worker, coalesce(o.attempt, 0), o.from_epoch, o.to_epoch, o.triggered_at, o.verified_at`
+		o.worker, coalesce(o.attempt, 0), o.from_epoch, o.to_epoch, o.triggered_at, o.verified_at, o.down, o.checks`
 
 	selectOutcomes = `SELECT ` + outcomeFieldList + ` FROM outcomes o WHERE id = ANY($1)`
 )
@@ -34,7 +35,11 @@ const (
 func (s *Store) Finish(ctx context.Context, o restart.Outcome) (restart.Outcome, error) {
 	store.CleanOutcome(&o)
 	id := o.ID
-	if err := s.do(ctx, &write{outcome: &o}); err != nil {
+	checks, err := store.ChecksText(o.Receipt.Checks)
+	if err != nil {
+		return restart.Outcome{}, fmt.Errorf("cannot finish request %q: %w", id, err)
+	}
+	if err := s.do(ctx, &write{outcome: &o, checks: checks}); err != nil {
 		// The write may still go on, and o with it.
 		return restart.Outcome{}, fmt.Errorf("cannot finish request %q: %w", id, err)
 	}
@@ -64,6 +69,10 @@ func outcomeColumns(ops []*op) []any {
 		text(func(o *restart.Outcome) string { return string(o.Receipt.To) }),
 		orNull(func(r *restart.Receipt) time.Time { return r.TriggeredAt }),
 		orNull(func(r *restart.Receipt) time.Time { return r.VerifiedAt }),
+		column(ops, func(w *write) zeronull.Int8 {
+			return zeronull.Int8(time.Duration(w.outcome.Receipt.Down).Microseconds())
+		}),
+		column(ops, func(w *write) zeronull.Text { return zeronull.Text(w.checks) }),
 	}
 }
 
@@ -76,7 +85,8 @@ func outcomeFields(o *restart.Outcome) []any {
 		(*zeronull.Text)(&o.Receipt.RequestedBy), (*zeronull.Timestamptz)(&o.Receipt.RequestedAt),
 		(*zeronull.Text)(&o.Receipt.Worker), &o.Receipt.Attempt, (*zeronull.Text)(&o.Receipt.From),
 		(*zeronull.Text)(&o.Receipt.To), (*zeronull.Timestamptz)(&o.Receipt.TriggeredAt),
-		(*zeronull.Timestamptz)(&o.Receipt.VerifiedAt),
+		(*zeronull.Timestamptz)(&o.Receipt.VerifiedAt), (*store.Span)(&o.Receipt.Down),
+		(*store.Checks)(&o.Receipt.Checks),
 	}
 }
 

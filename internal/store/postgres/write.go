@@ -21,6 +21,7 @@ import (
 type write struct {
 	request *restart.Request
 	outcome *restart.Outcome // the one that stands, once it is committed
+	checks  string           // of the outcome, as they are stored
 	attempt *restart.Attempt
 }
 
@@ -205,6 +206,7 @@ func (s *Store) tellStanding(ctx context.Context, ops []*op) {
 		case !ok:
 			op.Err = errForgotten
 		default:
+			o.Receipt.Checks = slices.Clone(o.Receipt.Checks) // several may ask for one id
 			*op.Write.outcome = o
 		}
 	}

@@ -125,7 +125,7 @@ func TestOpen_OnlyAWorkerCreatesAndMigrates(t *testing.T) {
 			}
 
 			mustMigrateTo(t, path, 1)
-			mustNotOpenAs(t, access, path, "version 1", "version 2", "start a worker")
+			mustNotOpenAs(t, access, path, "version 1", "version 3", "start a worker")
 			db := mustOpenRaw(t, path)
 			var version int
 			if err := db.QueryRow("SELECT max(version_id) FROM goose_db_version").Scan(&version); err != nil || version != 1 {
@@ -178,7 +178,8 @@ func TestOpen_MigrationKeepsWhatWasThere(t *testing.T) {
 	want := storetest.NewOutcome(r.ID, r.Host)
 	orphan := storetest.NewOutcome(uuid.New(), r.Host)
 	orphan.Receipt.RequestedAt = orphan.At // what is nearest to what nobody knows
-	for _, o := range []restart.Outcome{want, orphan} {
+	for _, o := range []*restart.Outcome{&want, &orphan} {
+		o.Receipt.Down, o.Receipt.Checks = 0, nil // which no database had
 		mustExec(t, db, `INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, o.ID, string(o.Host),
 			string(o.Group), string(o.Kind), string(o.Reason), o.Detail, o.At.UnixMicro(), o.Receipt.RequestedBy,
 			o.Receipt.Worker, o.Receipt.Attempt, string(o.Receipt.From), string(o.Receipt.To),
@@ -194,11 +195,79 @@ func TestOpen_MigrationKeepsWhatWasThere(t *testing.T) {
 			}
 		}
 	}
-	if got, err := s.Outcome(t.Context(), orphan.ID); err != nil || got != orphan {
+	if got, err := s.Outcome(t.Context(), orphan.ID); err != nil || !cmp.Equal(got, orphan) {
 		t.Errorf("got %+v, error %v, want %+v", got, err, orphan)
 	}
 	if got, err := s.Attempts(t.Context(), r.ID); err != nil || len(got) != 1 || got[0].Worker != want.Receipt.Worker {
 		t.Errorf("got attempts %+v, error %v, want the one of the outcome", got, err)
+	}
+}
+
+// What nobody kept must read as not known, and not as an error; and what comes after it is kept.
+func TestOpen_MigrationKeepsOutcomesWithoutDownAndChecks(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mandrill.db")
+	mustMigrateTo(t, path, 2)
+	db := mustOpenRaw(t, path)
+	old, later := storetest.NewRequest("a.example.net"), storetest.NewRequest("b.example.net")
+	want := storetest.NewOutcome(old.ID, old.Host)
+	want.Receipt.Down, want.Receipt.Checks = 0, nil
+	mustExec(t, db, `INSERT INTO requests VALUES (1, ?, ?, ?, ?, '', '', ?, ?, '', '', '', 0, ?, 0)`,
+		old.ID, old.Instance, string(old.Host), string(old.Group), old.RequestedAt.UnixMicro(), old.NotAfter.UnixMicro(),
+		old.Raw)
+	mustExec(t, db, `INSERT INTO outcomes (id, host, grp, kind, reason, detail, at, requested_by, requested_at, worker,
+			attempt, from_epoch, to_epoch, triggered_at, verified_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, want.ID, string(want.Host), string(want.Group),
+		string(want.Kind), string(want.Reason), want.Detail, want.At.UnixMicro(), want.Receipt.RequestedBy,
+		want.Receipt.RequestedAt.UnixMicro(), want.Receipt.Worker, want.Receipt.Attempt, string(want.Receipt.From),
+		string(want.Receipt.To), want.Receipt.TriggeredAt.UnixMicro(), want.Receipt.VerifiedAt.UnixMicro())
+	db.Close()
+
+	s := mustOpen(t, path)
+	if got, err := s.Finish(t.Context(), storetest.NewOutcome(old.ID, old.Host)); err != nil || !cmp.Equal(got, want) {
+		t.Errorf("Finish again: error %v, outcome (-want +got):\n%s", err, cmp.Diff(want, got))
+	}
+	if err := s.Save(t.Context(), later); err != nil {
+		t.Fatal(err)
+	}
+	added := storetest.NewOutcome(later.ID, later.Host)
+	if _, err := s.Finish(t.Context(), added); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []store.Entry{{Request: old, Outcome: want}, {Request: later, Outcome: added}} {
+		if got, err := s.Outcome(t.Context(), want.Request.ID); err != nil || !cmp.Equal(got, want.Outcome) {
+			t.Errorf("Outcome: error %v, outcome (-want +got):\n%s", err, cmp.Diff(want.Outcome, got))
+		}
+		n := 0
+		for got, err := range s.History(t.Context(), store.Filter{Host: want.Request.Host}) {
+			if err != nil || !cmp.Equal(got, want) {
+				t.Errorf("History: error %v, entry (-want +got):\n%s", err, cmp.Diff(want, got))
+			}
+			n++
+		}
+		if n != 1 {
+			t.Errorf("History of %s: got %d entries, want 1", want.Request.Host, n)
+		}
+	}
+}
+
+// Rows outlive the program that wrote them, and people ask for them in SQL.
+func TestStore_DownIsMicrosecondsAndChecksAreJSON(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mandrill.db")
+	s, db := mustOpen(t, path), mustOpenRaw(t, path)
+	const known = `2750000 [{"check":"epoch","result":"42, was 41"},{"check":"ready","result":"yes"}]`
+	for want, receipt := range map[string]restart.Receipt{
+		known:       storetest.NewOutcome(uuid.Nil, "").Receipt,
+		"null null": {Checks: []restart.Check{}},
+	} {
+		id := uuid.New()
+		if _, err := s.Finish(t.Context(), restart.Outcome{ID: id, Receipt: receipt}); err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		const query = "SELECT coalesce(down, 'null') || ' ' || coalesce(checks, 'null') FROM outcomes WHERE id = ?"
+		if err := db.QueryRow(query, id).Scan(&got); err != nil || got != want {
+			t.Errorf("got %s, error %v, want %s", got, err, want)
+		}
 	}
 }
 
@@ -315,7 +384,7 @@ func TestMender_WritesBesideAWorkerAndLearnsWhatStands(t *testing.T) {
 	}
 	late := want
 	late.Kind, late.Reason = restart.Unknown, restart.ReasonRepaired
-	if got, err := mender.Finish(t.Context(), late); err != nil || got != want {
+	if got, err := mender.Finish(t.Context(), late); err != nil || !cmp.Equal(got, want) {
 		t.Errorf("got %+v, error %v, want %+v", got, err, want)
 	}
 }

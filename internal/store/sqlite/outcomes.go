@@ -15,11 +15,11 @@ import (
 )
 
 var outcomesTable = &table{name: "outcomes", key: "id", columns: `id, host, grp, kind, reason, detail, at,
-	requested_by, requested_at, worker, attempt, from_epoch, to_epoch, triggered_at, verified_at`}
+	requested_by, requested_at, worker, attempt, from_epoch, to_epoch, triggered_at, verified_at, down, checks`}
 
 const (
 	outcomeColumns = `o.id, o.host, o.grp, o.kind, o.reason, o.detail, o.at, o.requested_by, o.requested_at, o.worker,
-		o.attempt, o.from_epoch, o.to_epoch, o.triggered_at, o.verified_at`
+		o.attempt, o.from_epoch, o.to_epoch, o.triggered_at, o.verified_at, o.down, o.checks`
 
 	selectOutcome = `SELECT ` + outcomeColumns + ` FROM outcomes o WHERE o.id = ?`
 )
@@ -28,14 +28,18 @@ const (
 func (s *Store) Finish(ctx context.Context, o restart.Outcome) (restart.Outcome, error) {
 	store.CleanOutcome(&o)
 	id := o.ID.String()
+	checks, err := store.ChecksText(o.Receipt.Checks)
+	if err != nil {
+		return restart.Outcome{}, fmt.Errorf("cannot finish request %q: %w", id, err)
+	}
 	stands := asStored(o)
-	err := s.write(ctx, &insertion{
+	err = s.write(ctx, &insertion{
 		into: outcomesTable,
 		row: []driver.Value{
 			id, string(o.Host), string(o.Group), string(o.Kind), string(o.Reason), o.Detail, micros(o.At),
 			o.Receipt.RequestedBy, micros(o.Receipt.RequestedAt), o.Receipt.Worker, int64(o.Receipt.Attempt),
 			string(o.Receipt.From), string(o.Receipt.To), microsOrNull(o.Receipt.TriggeredAt),
-			microsOrNull(o.Receipt.VerifiedAt),
+			microsOrNull(o.Receipt.VerifiedAt), orNull(time.Duration(o.Receipt.Down).Microseconds()), orNull(checks),
 		},
 		compare: func(ctx context.Context, stmt *statements) error {
 			return stmt.selectOutcome.QueryRowContext(ctx, id).Scan(outcomeFields(&stands)...)
@@ -76,5 +80,6 @@ func outcomeFields(o *restart.Outcome) []any {
 		orZero(&o.ID), orZero(&o.Host), orZero(&o.Group), orZero(&o.Kind), orZero(&o.Reason), orZero(&o.Detail),
 		scanTime(&o.At), orZero(&r.RequestedBy), scanTime(&r.RequestedAt), orZero(&r.Worker), orZero(&r.Attempt),
 		orZero(&r.From), orZero(&r.To), scanTime(&r.TriggeredAt), scanTime(&r.VerifiedAt),
+		(*store.Span)(&r.Down), (*store.Checks)(&r.Checks),
 	}
 }

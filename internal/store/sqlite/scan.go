@@ -20,6 +20,15 @@ func microsOrNull(t time.Time) driver.Value {
 	return micros(t)
 }
 
+// orNull stores the zero value as null.
+func orNull[T comparable](v T) driver.Value {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return v
+}
+
 // scanTime returns what scans a stored time, with the zero time for null.
 func scanTime(t *time.Time) sql.Scanner { return timeScanner{t} }
 

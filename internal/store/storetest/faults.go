@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
@@ -154,7 +155,7 @@ func checkTold(t *testing.T, f *fixture, told map[uuid.UUID]restart.Outcome) {
 	seen := make(map[uuid.UUID]int)
 	for _, e := range f.mustEntries(t, store.Filter{}) {
 		seen[e.Request.ID]++
-		if stands, ok := told[e.Request.ID]; ok && stands != e.Outcome {
+		if stands, ok := told[e.Request.ID]; ok && !cmp.Equal(stands, e.Outcome) {
 			t.Errorf("request %s: Finish returned %+v, but %+v stands", e.Request.ID, stands, e.Outcome)
 		}
 	}

@@ -18,6 +18,8 @@ var finishTests = []test{
 	{"EveryFieldComesBack", finishKeepsEveryField},
 	{"TimesAreTheSameFromFinishAndFromOutcome", finishKeepsMicroseconds},
 	{"TextThatDatabasesDislikeIsReplacedForAllAlike", finishTakesAnyText},
+	{"ChecksComeBackAsTheyAreOrNil", finishKeepsChecks},
+	{"ChecksAreTheCallersOwn", finishSharesNoChecks},
 	{"FirstStandsAndTheSecondLearnsIt", finishTwice},
 	{"OfManyAtOnceOneStandsAndAllLearnIt", finishRace},
 	{"DoesNotAskForTheRequest", finishWithoutSave},
@@ -61,12 +63,16 @@ func finishKeepsMicroseconds(t *testing.T, f *fixture) {
 	o.At = time.Date(2026, 3, 29, 3, 0, 0, 987654321, time.FixedZone("CEST", 2*60*60))
 	o.Receipt.RequestedAt = o.At.Add(-time.Hour)
 	o.Receipt.TriggeredAt, o.Receipt.VerifiedAt = o.At.Add(-time.Minute), o.At.Add(-time.Second)
+	o.Receipt.Down = 12345678999
 	got := f.mustFinish(t, o)
 	checkKept(t, "at", got.At, o.At)
 	checkKept(t, "requested_at", got.Receipt.RequestedAt, o.Receipt.RequestedAt)
 	checkKept(t, "triggered_at", got.Receipt.TriggeredAt, o.Receipt.TriggeredAt)
 	checkKept(t, "verified_at", got.Receipt.VerifiedAt, o.Receipt.VerifiedAt)
-	if read := f.mustOutcome(t, o.ID); read != got {
+	if got.Receipt.Down != 12345678000 {
+		t.Errorf("down: got %d ns, want 12345678000", got.Receipt.Down)
+	}
+	if read := f.mustOutcome(t, o.ID); !cmp.Equal(read, got) {
 		t.Errorf("Finish and Outcome differ:\n%s", cmp.Diff(got, read))
 	}
 }
@@ -75,8 +81,10 @@ func finishTakesAnyText(t *testing.T, f *fixture) {
 	o := NewOutcome(uuid.New(), "a.example.net")
 	o.Detail = awkward
 	o.Receipt.RequestedBy, o.Receipt.Worker, o.Receipt.From, o.Receipt.To = awkward, awkward, awkward, awkward
+	o.Receipt.Checks = []restart.Check{{Name: awkward, Result: awkward}}
 	want := o
 	store.CleanOutcome(&want)
+	want.Receipt.Checks = []restart.Check{{Name: store.Text(awkward), Result: store.Text(awkward)}}
 	for range 2 {
 		if diff := cmp.Diff(want, f.mustFinish(t, o)); diff != "" {
 			t.Errorf("Finish (-want +got):\n%s", diff)
@@ -84,6 +92,68 @@ func finishTakesAnyText(t *testing.T, f *fixture) {
 		f.reopen(t)
 	}
 	if diff := cmp.Diff(want, f.mustOutcome(t, o.ID)); diff != "" {
+		t.Errorf("Outcome (-want +got):\n%s", diff)
+	}
+}
+
+// finishKeepsChecks asks for texts that mean something to JSON, and for the one nil: a store that told the first of an
+// empty list, and the second of none, would tell two ends of one request.
+func finishKeepsChecks(t *testing.T, f *fixture) {
+	for i, tt := range []struct{ checks, want []restart.Check }{
+		{nil, nil},
+		{[]restart.Check{}, nil},
+		{[]restart.Check{{}}, []restart.Check{{}}},
+		{
+			[]restart.Check{{Name: "ready", Result: `"<a> & \u0000"`}, {Name: "null", Result: "]}, \u2028"}, {Name: "ready"}},
+			[]restart.Check{{Name: "ready", Result: `"<a> & \u0000"`}, {Name: "null", Result: "]}, \u2028"}, {Name: "ready"}},
+		},
+	} {
+		r := NewRequest(restart.Host(fmt.Sprintf("host-%d.example.net", i)))
+		f.mustSave(t, r)
+		want := NewOutcome(r.ID, r.Host)
+		want.Receipt.Checks = tt.want
+		o := want
+		o.Receipt.Checks = tt.checks
+		for range 2 {
+			if diff := cmp.Diff(want, f.mustFinish(t, o)); diff != "" {
+				t.Errorf("%q: Finish (-want +got):\n%s", tt.checks, diff)
+			}
+		}
+		if diff := cmp.Diff(want, f.mustOutcome(t, o.ID)); diff != "" {
+			t.Errorf("%q: Outcome (-want +got):\n%s", tt.checks, diff)
+		}
+		if diff := cmp.Diff([]store.Entry{{Request: r, Outcome: want}}, f.mustEntries(t, store.Filter{Host: r.Host})); diff != "" {
+			t.Errorf("%q: History (-want +got):\n%s", tt.checks, diff)
+		}
+	}
+}
+
+// finishSharesNoChecks: a list that two hold is changed under one by the other. The race detector sees those of a batch.
+func finishSharesNoChecks(t *testing.T, f *fixture) {
+	const finishers = 40
+	id := uuid.New()
+	errs := make([]error, 2*finishers)
+	together(finishers, func(i int) {
+		o := NewOutcome(id, "a.example.net")
+		o.Receipt.Checks[0].Name = "nul \x00"
+		var told, read restart.Outcome
+		told, errs[2*i] = f.Finish(t.Context(), o)
+		read, errs[2*i+1] = f.Outcome(t.Context(), id)
+		if o.Receipt.Checks[0].Name != "nul \x00" {
+			t.Errorf("Finish changed its argument to %q", o.Receipt.Checks)
+		}
+		for _, o := range []restart.Outcome{o, told, read} {
+			for j := range o.Receipt.Checks {
+				o.Receipt.Checks[j] = restart.Check{Name: "scribble"}
+			}
+		}
+	})
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	want := NewOutcome(id, "a.example.net")
+	want.Receipt.Checks[0].Name = "nul \uFFFD"
+	if diff := cmp.Diff(want, f.mustOutcome(t, id)); diff != "" {
 		t.Errorf("Outcome (-want +got):\n%s", diff)
 	}
 }
@@ -127,10 +197,10 @@ func finishRace(t *testing.T, f *fixture) {
 		stands := f.mustOutcome(t, id)
 		wins := 0
 		for i := range finishers {
-			if told[i] != stands {
+			if !cmp.Equal(told[i], stands) {
 				t.Errorf("finisher %d was told another outcome than stands (-stands +told):\n%s", i, cmp.Diff(stands, told[i]))
 			}
-			if proposed[i] == stands {
+			if cmp.Equal(proposed[i], stands) {
 				wins++
 			}
 		}

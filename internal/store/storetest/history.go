@@ -113,7 +113,8 @@ func historyOutcomes(t *testing.T, f *fixture) {
 		e := store.Entry{Request: r}
 		if minute%2 == 0 {
 			e.Outcome = outcomeOf(r, restart.Restarted)
-			e.Outcome.Detail = r.ID.String()
+			e.Outcome.Detail, e.Outcome.Receipt.Down = r.ID.String(), restart.Duration(minute)*restart.Duration(time.Second)
+			e.Outcome.Receipt.Checks = []restart.Check{{Name: "ready", Result: r.ID.String()}}
 			f.mustFinish(t, e.Outcome)
 		}
 		want = append(want, e)

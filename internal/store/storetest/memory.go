@@ -90,7 +90,7 @@ func (m *Memory) Finish(ctx context.Context, o restart.Outcome) (stands restart.
 	err = m.call(ctx, Call{Finish, o.ID}, func() error {
 		first, ok := m.outcomes[o.ID]
 		if ok {
-			stands = first
+			stands = own(first)
 			return nil
 		}
 		for _, t := range []*time.Time{&o.At, &o.Receipt.RequestedAt, &o.Receipt.TriggeredAt, &o.Receipt.VerifiedAt} {
@@ -101,7 +101,7 @@ func (m *Memory) Finish(ctx context.Context, o restart.Outcome) (stands restart.
 			m.outcomes = make(map[uuid.UUID]restart.Outcome)
 		}
 		m.outcomes[o.ID] = o
-		stands = o
+		stands = own(o)
 		return nil
 	})
 	if err != nil {
@@ -165,7 +165,7 @@ func (m *Memory) History(ctx context.Context, f store.Filter) iter.Seq2[store.En
 			found = found[:min(f.Limit, len(found))]
 		}
 		for _, e := range found {
-			e.Request.Raw = bytes.Clone(e.Request.Raw)
+			e.Request.Raw, e.Outcome = bytes.Clone(e.Request.Raw), own(e.Outcome)
 			if !yield(e, nil) {
 				return
 			}
@@ -222,6 +222,7 @@ func (m *Memory) Outcome(ctx context.Context, id uuid.UUID) (o restart.Outcome, 
 		if o, ok = m.outcomes[id]; !ok {
 			return fmt.Errorf("cannot read outcome of request %q: %w", id, store.ErrNotFound)
 		}
+		o = own(o)
 		return nil
 	})
 	if err != nil {
@@ -296,6 +297,12 @@ func matches(f store.Filter, e store.Entry) bool {
 		(f.Kind == "" || f.Kind == e.Outcome.Kind) &&
 		(f.Since.IsZero() || !e.Request.RequestedAt.Before(kept(f.Since))) &&
 		(f.Until.IsZero() || e.Request.RequestedAt.Before(kept(f.Until)))
+}
+
+// own returns an outcome that its caller may do with as they like.
+func own(o restart.Outcome) restart.Outcome {
+	o.Receipt.Checks = slices.Clone(o.Receipt.Checks)
+	return o
 }
 
 // lastAttempt returns the attempt that led to an outcome, by its receipt. Its end is when the host was verified, or

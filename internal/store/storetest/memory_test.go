@@ -104,7 +104,7 @@ func TestMemory_AnswerLostByAfterLeavesWhatWasWritten(t *testing.T) {
 		t.Errorf("Finish: got error %v, want %v", err, lost)
 	}
 	got, err := m.Outcome(t.Context(), want.ID)
-	if err != nil || got != want {
+	if err != nil || !cmp.Equal(got, want) {
 		t.Errorf("Outcome: got %v, error %v, want %v", got, err, want)
 	}
 }

@@ -222,6 +222,8 @@ func NewOutcome(id uuid.UUID, host restart.Host) restart.Outcome {
 			To:          "42",
 			TriggeredAt: noon.Add(time.Second),
 			VerifiedAt:  noon.Add(4 * time.Second),
+			Down:        restart.Duration(2750 * time.Millisecond),
+			Checks:      []restart.Check{{Name: "epoch", Result: "42, was 41"}, {Name: "ready", Result: "yes"}},
 		},
 	}
 }
