@@ -51,7 +51,7 @@ func createControl(ctx context.Context, js jetstream.JetStream, replicas int) (j
 
 // checkControl compares what decides whether an entry stays until somebody changes it.
 func checkControl(status jetstream.KeyValueStatus) error {
-	c := check{stream: "KV_" + Control}
+	c := check{stream: ControlStream}
 	c.mustLast(status.TTL(), forever)
 	if b, ok := status.(*jetstream.KeyValueBucketStatus); ok {
 		c.must("storage", b.StreamInfo().Config.Storage, jetstream.FileStorage)

@@ -22,8 +22,13 @@ const (
 	Dead    = "MANDRILL_DEAD"
 )
 
-// Control is the bucket of what steers the workers of a fleet.
-const Control = "mandrill-control"
+// Control is the bucket of what steers the workers of a fleet, ControlStream the stream that it stands on, and
+// ControlChanges where each change of it passes, on plain NATS, on its way there.
+const (
+	Control        = "mandrill-control"
+	ControlStream  = "KV_" + Control
+	ControlChanges = "$KV." + Control + ".>"
+)
 
 // VersionHeader carries restart.WireVersion.
 const VersionHeader = "Mandrill-Version"
@@ -113,6 +118,13 @@ func OutcomeSubject(group restart.Group, host restart.Host) string {
 
 // StoreKey returns where the control bucket says which database a group's workers remember in.
 func StoreKey(group restart.Group) string { return "store." + string(group) }
+
+// The keys of the control bucket, beside StoreKey.
+const (
+	PausePrefix  = "pause."  // then group and cause: what holds a group back
+	BudgetPrefix = "budget." // then group: how many of its messages may be held at once, by all workers together
+	RowPrefix    = "row."    // then group: hosts in a row that did not come back
+)
 
 // FallbackID returns the id of a work message that brought no usable one: derived from the stream's creation and the
 // message's sequence, so that every delivery of it has the same.

@@ -28,6 +28,8 @@ type Settings struct {
 	Replicas int           // of every stream; 0 means 1 on a single server and 3 on a cluster
 	AckWait  time.Duration // for how long a message is leased to a worker
 	Budget   int           // how many messages of a group may be held at once, by all workers together
+	// PausedUntil is until when a consumer hands nothing out; zero means that it does at once.
+	PausedUntil time.Time
 }
 
 // A SettingError is a setting of what is there already that would break the promise. It is never changed for its
@@ -88,7 +90,7 @@ func deadConfig() jetstream.StreamConfig {
 }
 
 func consumerConfig(group restart.Group, s Settings) jetstream.ConsumerConfig {
-	return jetstream.ConsumerConfig{
+	cfg := jetstream.ConsumerConfig{
 		Durable:       ConsumerName(group),
 		FilterSubject: WorkFilter(group),
 		DeliverPolicy: jetstream.DeliverAllPolicy,
@@ -97,6 +99,10 @@ func consumerConfig(group restart.Group, s Settings) jetstream.ConsumerConfig {
 		MaxDeliver:    -1,
 		MaxAckPending: s.Budget,
 	}
+	if !s.PausedUntil.IsZero() {
+		cfg.PauseUntil = &s.PausedUntil
+	}
+	return cfg
 }
 
 // checkStream compares what decides whether a confirmed message is there until its own time has come. Limits on number

@@ -1,0 +1,127 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
+	"github.com/mayhem-mandrill/mandrill/internal/stream"
+)
+
+// A State is what the bucket says of one group.
+type State struct {
+	Pauses []Pause // of the group and of all groups, sorted by key; also those whose time is over
+	Budget Budget  // the zero Budget: nobody has set one
+	Row    Row
+}
+
+// InForce returns the pauses that hold the group back at the time.
+func (s State) InForce(now time.Time) []Pause {
+	return slices.DeleteFunc(slices.Clone(s.Pauses), func(p Pause) bool { return !p.InForce(now) })
+}
+
+// forever is when a pause without an end ends, for a server that wants an end.
+var forever = time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// heldUntil returns when the last of the pauses ends that are in force; the zero time if none is.
+func (s State) heldUntil(now time.Time) (until time.Time) {
+	for _, p := range s.InForce(now) {
+		end := p.Until
+		if end.IsZero() {
+			end = forever
+		}
+		if end.After(until) {
+			until = end
+		}
+	}
+	return until
+}
+
+// Read returns what the bucket says of a group. It may be a little behind what was written last.
+func Read(ctx context.Context, kv jetstream.KeyValue, group restart.Group) (State, error) {
+	entries, _, err := load(ctx, kv)
+	if err != nil {
+		return State{}, err
+	}
+	return entries.of(group), nil
+}
+
+// entries is the whole bucket.
+type entries struct {
+	pauses     map[string]Pause
+	budgets    map[restart.Group]Budget
+	rows       map[restart.Group]Row
+	unreadable []error // what harms nobody where it is left out
+}
+
+func (e *entries) of(group restart.Group) State {
+	var s State
+	for _, key := range slices.Sorted(maps.Keys(e.pauses)) {
+		if p := e.pauses[key]; p.Group == group || p.Group == AllGroups {
+			s.Pauses = append(s.Pauses, p)
+		}
+	}
+	s.Budget, s.Row = e.budgets[group], e.rows[group]
+	return s
+}
+
+// load reads the whole bucket, and returns up to which revision it has seen it. A follower may answer that is behind.
+func load(ctx context.Context, kv jetstream.KeyValue) (_ *entries, revision uint64, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("cannot read bucket %q: %w", kv.Bucket(), err)
+		}
+	}()
+	watcher, err := kv.WatchAll(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { _ = watcher.Stop() }() // which only a closed connection refuses
+	e := &entries{pauses: map[string]Pause{}, budgets: map[restart.Group]Budget{}, rows: map[restart.Group]Row{}}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, 0, context.Cause(ctx)
+		case entry, open := <-watcher.Updates():
+			switch {
+			case !open:
+				return nil, 0, errors.New("the server ended the reading")
+			case entry == nil: // that is all
+				return e, revision, nil
+			}
+			revision = max(revision, entry.Revision())
+			if entry.Operation() == jetstream.KeyValuePut {
+				e.add(entry.Key(), entry.Value())
+			}
+		}
+	}
+}
+
+func (e *entries) add(key string, value []byte) {
+	var err error
+	if strings.HasPrefix(key, stream.PausePrefix) {
+		e.pauses[key] = parsePause(key, value)
+	} else if group, ok := strings.CutPrefix(key, stream.BudgetPrefix); ok {
+		e.budgets[restart.Group(group)], err = parse[Budget](key, value)
+	} else if group, ok := strings.CutPrefix(key, stream.RowPrefix); ok {
+		e.rows[restart.Group(group)], err = parse[Row](key, value)
+	}
+	if err != nil {
+		e.unreadable = append(e.unreadable, err)
+	}
+}
+
+func parse[T any](key string, value []byte) (v T, err error) {
+	if err := json.Unmarshal(value, &v); err != nil {
+		return v, fmt.Errorf("%s cannot be read: %w", key, err)
+	}
+	return v, nil
+}
