@@ -43,6 +43,8 @@ var rules = []rule{
 	{"internal/restart/restarttest", append([]string{"internal/restart/bounded"}, vocabulary...), "a contract is told in the vocabulary"},
 	{"internal/restart/fleettest", append([]string{"internal/restart/simulated"}, vocabulary...), "it serves simulated hosts"},
 	{"internal/restart/*", vocabulary, "a driver knows hosts, and nothing of messages"},
+	{"internal/restart/*/*", nil, "a test's hosts are hosts"},
+	{"internal/restart/*/*/*", nil, "a test's host is a program of its own"},
 	{
 		"internal/store/*",
 		append([]string{"internal/store", "internal/store/groupcommit", "internal/store/schema"}, vocabulary...),
