@@ -3,33 +3,78 @@ package config
 import (
 	"fmt"
 	"strings"
+
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
 )
 
 // A checker asks what only several settings together can answer. It is silent about a setting that is wrong already.
 type checker struct {
-	*Loaded
-	bad      map[string]bool
+	*effect
+	scope    string // what stands before the key of a setting that may differ from group to group
 	problems []error
 }
 
-func (l *Loaded) crossCheck(bad map[string]bool) []error {
-	k := &checker{Loaded: l, bad: bad}
-	c := &l.Config
-
-	if c.Data == "" && !bad["data"] {
+// checkWhole asks about what is the same for all groups.
+func (e *effect) checkWhole() []error {
+	k := &checker{effect: e}
+	c := &e.config
+	if c.Data == "" && !k.bad["data"] {
 		k.add("data", "is empty, and neither XDG_STATE_HOME nor HOME says where it could be: set it")
 	}
 	k.connection(c)
+	k.require(c.AckWait <= c.MaxLease, "ack_wait", "is more than", "max_lease")
+	return k.problems
+}
+
+// checkGroup asks about what may differ from group to group; about what the driver cannot do without only if it is in
+// use.
+func (e *effect) checkGroup(scope string, inUse bool) []error {
+	k := &checker{effect: e, scope: scope}
+	c := &e.config
 	k.require(c.Retry.Base <= c.Retry.Cap, "retry.base", "is more than", "retry.cap")
 	k.require(c.StableFor < c.VerifyTimeout, "stable_for", "is not less than", "verify_timeout")
 	k.require(c.ProbeInterval <= c.VerifyTimeout, "probe_interval", "is more than", "verify_timeout")
-	k.require(c.AckWait <= c.MaxLease, "ack_wait", "is more than", "max_lease")
 	k.require(c.RestartTimeout+c.VerifyTimeout <= c.MaxLease, "max_lease",
 		"does not leave a slow restart the time to be verified: it is less than the sum of", "restart_timeout", "verify_timeout")
 	k.require(c.Retry.MaxAttempts <= c.MaxDeliveries, "max_deliveries",
 		"leaves the last attempts unmade: it is less than", "retry.max_attempts")
 	k.require(c.Simulated.RestartMin <= c.Simulated.RestartMax, "simulated.restart_min", "is more than", "simulated.restart_max")
+	k.require(c.Docker.TLSCert == "" || c.Docker.TLSKey != "", "docker.tls_cert", "needs", "docker.tls_key")
+	k.require(c.Docker.TLSKey == "" || c.Docker.TLSCert != "", "docker.tls_key", "needs", "docker.tls_cert")
+	if inUse && !k.bad["driver.kind"] {
+		k.driver(c)
+	}
 	return k.problems
+}
+
+// driver asks for what the driver cannot do without.
+func (k *checker) driver(c *Config) {
+	switch c.Driver.Kind {
+	case DriverCommand:
+		k.need(len(c.Command.Probe) > 0, "driver.kind", "command.probe")
+		k.need(len(c.Command.Restart) > 0, "driver.kind", "command.restart")
+		k.need(c.Command.MaxDelay > 0 || c.Command.Compare == restart.CompareAtEffect, "command.compare", "command.max_delay")
+	case DriverSSH:
+		k.need(len(c.SSH.KnownHosts) > 0, "driver.kind", "ssh.known_hosts")
+		k.need(c.SSH.Key != "" || c.SSH.Agent != "", "driver.kind", "ssh.key", "ssh.agent")
+	case DriverWebhook:
+		k.need(c.Webhook.ProbeURL != "", "driver.kind", "webhook.probe_url")
+		k.need(c.Webhook.RestartURL != "", "driver.kind", "webhook.restart_url")
+		k.need(c.Webhook.MaxDelay > 0, "driver.kind", "webhook.max_delay")
+	}
+}
+
+// need reports that the setting key is missing, and every alternative to it, unless ok. by is the setting that wants it.
+func (k *checker) need(ok bool, by, key string, alternatives ...string) {
+	problem := "is missing"
+	for _, other := range alternatives {
+		ok = ok || k.bad[other]
+		problem += ", and so is " + k.name(other)
+	}
+	if ok || k.bad[by] || k.bad[key] {
+		return
+	}
+	k.add(key, problem+"; it is needed by "+k.cite(by))
 }
 
 func (k *checker) connection(c *Config) {
@@ -58,7 +103,7 @@ func (k *checker) require(ok bool, key, problem string, others ...string) {
 	if ok {
 		return
 	}
-	text := lookup(key).get(&k.Config) + " " + problem
+	text := lookup(key).get(&k.config) + " " + problem
 	if len(others) > 0 {
 		text += " " + strings.Join(cited, " and ")
 	}
@@ -66,14 +111,22 @@ func (k *checker) require(ok bool, key, problem string, others ...string) {
 }
 
 func (k *checker) add(key, text string) {
-	k.problems = append(k.problems, &Problem{Key: key, Origin: k.origins[key], Text: text})
+	k.problems = append(k.problems, &Problem{Key: k.name(key), Origin: k.origins[key], Text: text})
 }
 
 // cite returns a setting with its value and its origin.
 func (k *checker) cite(key string) string {
-	text := lookup(key).get(&k.Config)
+	text := lookup(key).get(&k.config)
 	if text == "" {
 		text = "empty"
 	}
-	return fmt.Sprintf("%s, which is %s (%s)", key, text, k.origins[key])
+	return fmt.Sprintf("%s, which is %s (%s)", k.name(key), text, k.origins[key])
+}
+
+// name returns how a message names a setting.
+func (k *checker) name(key string) string {
+	if lookup(key).byGroup {
+		return k.scope + key
+	}
+	return key
 }

@@ -28,6 +28,7 @@ type Config struct {
 	MaxLease      time.Duration
 	MaxInFlight   int
 	Budget        int
+	StopAfter     int
 	MaxDeliveries int
 	Grace         time.Duration
 
@@ -40,10 +41,33 @@ type Config struct {
 	Retry          Retry
 	Publish        Publish
 
+	Window Window
+	Deny   []string
+	Only   []string
+	Self   []string
+	DryRun bool
+
 	Driver    Driver
 	Simulated Simulated
+	Command   Command
+	SSH       SSH
+	Docker    Docker
+	Webhook   Webhook
 
 	Log Log
+
+	// own has what is in effect for the groups that the file has a section for. These are pointers because fmt prints
+	// what it finds in a field that is not exported as it stands, secrets too, but follows no pointer there.
+	own map[restart.Group]*Config
+}
+
+// For returns what is in effect for a group: c itself, unless the file has a section for the group. What is changed in c
+// after Load is not in effect for a group that has one.
+func (c *Config) For(group restart.Group) Config {
+	if own, ok := c.own[group]; ok {
+		return *own
+	}
+	return *c
 }
 
 // TLS names the files of a secured connection to NATS.
@@ -61,14 +85,72 @@ type Publish struct {
 	Timeout time.Duration
 }
 
+// Window says when hosts may be restarted. What its texts mean is for the policy to say.
+type Window struct {
+	Open, Except []string
+	Zone         string
+	RestartTakes time.Duration
+}
+
+// The kinds of drivers.
+const (
+	DriverSimulated = "simulated"
+	DriverCommand   = "command"
+	DriverSSH       = "ssh"
+	DriverDocker    = "docker"
+	DriverWebhook   = "webhook"
+)
+
 // Driver is what holds for every driver.
-type Driver struct{ Slots int }
+type Driver struct {
+	Kind  string
+	Slots int
+}
 
 // Simulated shapes the simulated driver.
 type Simulated struct {
 	RestartMin, RestartMax                    time.Duration
 	Seed                                      uint64
 	FailureRate, HangRate, LateRate, SlowRate float64
+}
+
+// Command tells the command driver what to run.
+type Command struct {
+	Probe, Restart []string // program and arguments
+	Compare        restart.Compare
+	MaxDelay       time.Duration // zero: unknown
+	Env            []string      // names of variables
+	Output         int           // bytes
+}
+
+// SSH tells the ssh driver how to reach hosts, and what to run there.
+type SSH struct {
+	User        string
+	Port        int
+	Key, Agent  string
+	KnownHosts  []string
+	Jump        string
+	Reboot      string // empty: the driver's own, as are BootID and Uptime
+	Ready       string
+	BootID      string
+	Uptime      string
+	DialTimeout time.Duration
+}
+
+// Docker tells the docker driver where the engine is, and which container is a host.
+type Docker struct {
+	Endpoint               string
+	TLSCA, TLSCert, TLSKey string
+	Label                  string
+	StopTimeout            time.Duration
+}
+
+// Webhook tells the webhook driver whom to ask.
+type Webhook struct {
+	ProbeURL, RestartURL string
+	Secret               Secret
+	MaxDelay             time.Duration // zero: unknown
+	CA                   string
 }
 
 // History says how long requests and outcomes are remembered.

@@ -1,5 +1,6 @@
 // Package config reads Mandrill's settings: from defaults, a strict YAML file, the environment and flags, each
-// stronger than the one before.
+// stronger than the one before. The file may have a section for a group of hosts, which is stronger than the rest of the
+// file; Config.For returns what is then in effect for the group.
 //
 // One table (see settings.go) drives everything: the key names the place in the file, the variable and the flag. What
 // results has been checked as a whole, every problem is reported at once, under the setting's name and with the place

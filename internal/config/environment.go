@@ -21,6 +21,12 @@ const (
 // serviceVariable matches what Kubernetes puts into every container for a service called mandrill or mandrill-….
 var serviceVariable = regexp.MustCompile(`^MANDRILL(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
+// ofService reports whether a variable that has the name of a setting is one of Kubernetes' all the same: a service called
+// mandrill-ssh has its URL in MANDRILL_SSH_PORT, and no setting of such a name takes a URL.
+func ofService(name, text string) bool {
+	return serviceVariable.MatchString(name) && strings.Contains(text, "://")
+}
+
 // environment returns the variables by name. Of a name that is there twice the first counts, as for os.Getenv.
 func environment(environ []string) map[string]string {
 	env := make(map[string]string, len(environ))
@@ -41,8 +47,8 @@ func readEnvironment(env map[string]string) (layer, []error) {
 	for i := range table {
 		s := &table[i]
 		names = append(names, s.env())
-		if text, ok := env[s.env()]; ok {
-			values[s.key] = split(s, text, "environment "+s.env())
+		if text, ok := env[s.env()]; ok && !ofService(s.env(), text) {
+			values[s.key] = split(s, []string{text}, "environment "+s.env())
 		}
 	}
 	var unknown []string
@@ -63,17 +69,27 @@ func readEnvironment(env map[string]string) (layer, []error) {
 	return values, problems
 }
 
-// split makes values of one text, several for a list.
-func split(s *setting, text, origin string) []value {
-	texts := []string{text}
-	if s.list() {
-		texts = strings.Split(text, ",")
+// split makes an entry of the texts of a variable or a flag, which for a list stand for several values.
+func split(s *setting, texts []string, origin string) entry {
+	e := entry{key: s.key, origin: origin}
+	for _, text := range texts {
+		items, err := []string{text}, error(nil)
+		switch {
+		case !s.list():
+		case s.commas:
+			items = strings.Split(text, ",")
+		case text == "":
+			items = nil
+		case strings.HasPrefix(text, "["):
+			if items, err = parseList(text); err != nil {
+				items = []string{text}
+			}
+		}
+		for _, item := range items {
+			e.values = append(e.values, value{text: item, shown: strconv.Quote(item), origin: origin, err: err})
+		}
 	}
-	values := make([]value, len(texts))
-	for i, t := range texts {
-		values[i] = value{text: t, shown: strconv.Quote(t), origin: origin}
-	}
-	return values
+	return e
 }
 
 // defaultData returns the folder for what a program keeps, or nothing if the environment names none. A relative

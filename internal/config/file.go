@@ -12,6 +12,8 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
 )
 
 // maxFile bounds what is parsed: the parser's memory grows with the square of the depth.
@@ -21,31 +23,57 @@ const maxFile = 64 << 10
 type fileReader struct {
 	name     string
 	env      map[string]string
-	values   layer
 	problems []error
+
+	contents contents
+	values   layer  // where settings go now: the file's, or those of a group's section
+	scope    string // what stands before their keys in messages
+	served   entry  // the groups that have sections, as the setting "group"
 }
 
-// readFile returns the values that stand in a file, substituted but not yet checked.
-func readFile(name string, data []byte, env map[string]string) (layer, []error) {
+// contents is what stands in a file, substituted but not yet checked.
+type contents struct {
+	values   layer
+	sections []section
+}
+
+// A section is what a file says of one group.
+type section struct {
+	group  restart.Group
+	values layer
+}
+
+// groupsKey is the key of the file below which the sections of the groups are. It is no setting.
+const groupsKey = "groups"
+
+// scopeOf returns what stands before the keys of a group's section.
+func scopeOf(group restart.Group) string { return groupsKey + "." + string(group) + "." }
+
+// readFile returns what stands in a file.
+func readFile(name string, data []byte, env map[string]string) (contents, []error) {
 	r := &fileReader{name: name, env: env, values: layer{}}
+	r.contents.values = r.values
 	if len(data) > maxFile {
 		r.problem("", r.place(1, 1), fmt.Sprintf("has %d bytes, more than %d", len(data), maxFile))
-		return nil, r.problems
+		return r.contents, r.problems
 	}
 	for i, line := range strings.Split(string(data), "\n") {
 		if !utf8.ValidString(line) {
 			r.problem("", r.place(i+1, 1), "is not UTF-8")
-			return nil, r.problems
+			return r.contents, r.problems
 		}
 	}
 	// The parser stops at the first key that is there twice; the walk below reports them all.
 	file, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		r.syntax(err)
-		return nil, r.problems
+		return r.contents, r.problems
 	}
 	r.documents(file)
-	return r.values, r.problems
+	if _, set := r.values["group"]; !set && len(r.contents.sections) > 0 {
+		r.values["group"] = r.served
+	}
+	return r.contents, r.problems
 }
 
 // syntax reports what the parser found. Where its message quotes the file it is cut, because that may be a secret.
@@ -91,77 +119,110 @@ func (r *fileReader) document(doc *ast.DocumentNode) {
 }
 
 func (r *fileReader) mapping(prefix string, m ast.MapNode) {
-	seen := map[string]string{}
-	for entries := m.MapRange(); entries.Next(); {
-		name, at := keyText(entries.Key()), r.at(entries.Key().GetToken())
+	r.entries(prefix, m, func(name, at string, node ast.Node) {
 		key := prefix + name
-		if first, again := seen[name]; again {
-			r.problem("", at, fmt.Sprintf("key %q is already there, at %s", key, first))
-			continue
-		}
-		seen[name] = strings.TrimPrefix(at, "file ")
-		s, section := lookup(key), members(key)
+		s, names := lookup(key), members(key)
 		switch {
 		case s != nil && strings.Contains(name, "."):
 			outer, inner, _ := strings.Cut(name, ".")
-			r.problem("", at, fmt.Sprintf("unknown key %q: write %s below %s, indented", key, inner, outer))
+			r.problem("", at, fmt.Sprintf("unknown key %q: write %s below %s, indented", r.scope+key, inner, outer))
+		case r.scope != "" && (s != nil || names != nil) && !differs(key):
+			r.problem(key, at, "is for all groups: write it outside of "+groupsKey)
 		case s != nil:
-			r.setting(s, entries.Value())
-		case section != nil:
-			r.section(key, section, entries.Value())
+			r.setting(s, node)
+		case names != nil:
+			r.section(key, strings.Join(names, ", "), node, func(m ast.MapNode) { r.mapping(key+".", m) })
+		case r.scope == "" && key == groupsKey:
+			r.section(key, "the groups' names", node, func(m ast.MapNode) { r.groups(at, m) })
 		default:
-			r.problem("", at, fmt.Sprintf("unknown key %q%s", key, guess(key, fileKeys())))
+			r.problem("", at, fmt.Sprintf("unknown key %q%s", r.scope+key, guess(key, r.known())))
 		}
+	})
+}
+
+// entries calls do with every entry of a mapping but those whose key was there before, which are problems.
+func (r *fileReader) entries(prefix string, m ast.MapNode, do func(name, at string, node ast.Node)) {
+	seen := map[string]string{}
+	for entries := m.MapRange(); entries.Next(); {
+		name, at := keyText(entries.Key()), r.at(entries.Key().GetToken())
+		if first, again := seen[name]; again {
+			r.problem("", at, fmt.Sprintf("key %q is already there, at %s", r.scope+prefix+name, first))
+			continue
+		}
+		seen[name] = strings.TrimPrefix(at, "file ")
+		do(name, at, entries.Value())
 	}
 }
 
-func (r *fileReader) section(key string, names []string, node ast.Node) {
+// section reads what stands below a key, which must be a mapping, if there is anything.
+func (r *fileReader) section(key, within string, node ast.Node, read func(ast.MapNode)) {
 	switch node := node.(type) {
 	case ast.MapNode:
-		r.mapping(key+".", node)
+		read(node)
 	case *ast.NullNode: // Everything in it is commented out.
 	default:
-		r.problem(key, r.at(node.GetToken()), "is a section: write "+strings.Join(names, ", ")+" below it, indented")
+		r.problem(key, r.at(node.GetToken()), "is a section: write "+within+" below it, indented")
 	}
+}
+
+// groups reads the sections of the groups. Where the file does not say which groups are served, it is these.
+func (r *fileReader) groups(at string, m ast.MapNode) {
+	general := r.values
+	served := entry{key: "group", origin: at}
+	r.entries(groupsKey+".", m, func(name, at string, node ast.Node) {
+		group, err := restart.ParseGroup(name)
+		if err != nil { // It quotes the name.
+			r.problem(groupsKey, at, strconv.Quote(name)+" "+errNotGroup.Error())
+			return
+		}
+		served.values = append(served.values, value{text: name, shown: strconv.Quote(name), origin: at})
+		own := section{group: group, values: layer{}}
+		r.section(groupsKey+"."+name, "settings", node, func(m ast.MapNode) {
+			r.values, r.scope = own.values, scopeOf(group)
+			r.mapping("", m)
+			r.values, r.scope = general, ""
+		})
+		r.contents.sections = append(r.contents.sections, own)
+	})
+	r.served = served
 }
 
 func (r *fileReader) setting(s *setting, node ast.Node) {
+	e := entry{key: r.scope + s.key, origin: r.at(node.GetToken())}
 	items := []ast.Node{node}
-	if seq, ok := node.(*ast.SequenceNode); ok {
-		switch at := r.at(seq.GetToken()); {
+	seq, isList := node.(*ast.SequenceNode)
+	if isList {
+		switch items = seq.Values; {
 		case !s.list():
-			r.problem(s.key, at, "takes one value, not a list")
+			r.problem(s.key, e.origin, "takes one value, not a list")
 			return
-		case len(seq.Values) == 0:
-			r.problem(s.key, at, "is an empty list; leave the key out for the default")
+		case len(items) == 0 && s.commas:
+			r.problem(s.key, e.origin, "is an empty list; leave the key out for the default")
+			return
 		}
-		items = seq.Values
 	}
 	for _, item := range items {
 		if v, ok := r.scalar(s, item); ok {
-			r.values[s.key] = append(r.values[s.key], v)
+			e.values = append(e.values, v)
 		}
 	}
+	if len(e.values) == 0 && len(items) > 0 {
+		return // Each of them was a problem.
+	}
+	if s.list() && !s.commas && !isList && e.values[0].text == "" {
+		e.values = nil
+	}
+	r.values[s.key] = e
 }
 
 func (r *fileReader) scalar(s *setting, node ast.Node) (v value, ok bool) {
 	at := r.at(node.GetToken())
-	var raw string
-	switch node := node.(type) {
-	case *ast.StringNode:
-		raw = node.Value
-	case *ast.LiteralNode:
-		raw = node.Value.Value
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
-		raw = node.GetToken().Value
-	case *ast.NullNode:
-		r.problem(s.key, at, "has no value; leave the key out for the default")
-		return value{}, false
-	case ast.MapNode:
-		r.problem(s.key, at, "takes one value, not a section")
-		return value{}, false
-	default:
-		r.problem(s.key, at, "takes plain text; anchors, aliases, tags and lists in lists are not known")
+	raw, problem := plainText(node)
+	if _, braces := node.(ast.MapNode); braces && s.list() && !s.commas {
+		problem = "takes texts, and to YAML this is a section: put quotes around it"
+	}
+	if problem != "" {
+		r.problem(s.key, at, problem)
 		return value{}, false
 	}
 	text, err := substitute(raw, r.env)
@@ -177,7 +238,28 @@ func (r *fileReader) scalar(s *setting, node ast.Node) (v value, ok bool) {
 	return v, true
 }
 
+// plainText returns a scalar's text as it was written, or what is wrong with it.
+func plainText(node ast.Node) (text, problem string) {
+	switch node := node.(type) {
+	case *ast.StringNode:
+		return node.Value, ""
+	case *ast.LiteralNode:
+		return node.Value.Value, ""
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
+		return node.GetToken().Value, ""
+	case *ast.NullNode:
+		return "", "has no value; leave the key out for the default"
+	case ast.MapNode:
+		return "", "takes one value, not a section"
+	}
+	return "", "takes plain text; anchors, aliases, tags and lists in lists are not known"
+}
+
+// problem reports what is wrong with the setting or section of a key, or, if that is empty, with something else.
 func (r *fileReader) problem(key, origin, text string) {
+	if key != "" {
+		key = r.scope + key
+	}
 	r.problems = append(r.problems, &Problem{Key: key, Origin: origin, Text: text})
 }
 
@@ -199,10 +281,16 @@ func keyText(node ast.Node) string {
 	return node.GetToken().Value
 }
 
-// fileKeys returns every key and every section.
-func fileKeys() []string {
+// known returns every key and every section that may stand here.
+func (r *fileReader) known() []string {
 	var keys []string
+	if r.scope == "" {
+		keys = append(keys, groupsKey)
+	}
 	for _, s := range table {
+		if r.scope != "" && !s.byGroup {
+			continue
+		}
 		keys = append(keys, s.key)
 		if section, _, ok := strings.Cut(s.key, "."); ok && !slices.Contains(keys, section) {
 			keys = append(keys, section)

@@ -20,7 +20,10 @@ func AddFlags(fs *pflag.FlagSet, keys ...string) {
 		if s == nil {
 			panic(fmt.Sprintf("config: no setting %q", key))
 		}
-		fs.Var(&flagValue{setting: s}, s.flag(), s.usage())
+		f := fs.VarPF(&flagValue{setting: s}, s.flag(), "", s.usage())
+		if s.kind == kindBool {
+			f.NoOptDefVal = "true"
+		}
 	}
 }
 
@@ -68,7 +71,7 @@ func (v *flagValue) String() string {
 	case v.setting == nil: // pflag makes zero values to compare with.
 		return ""
 	case v.texts == nil:
-		return v.setting.def
+		return v.setting.defaultText("")
 	case v.setting.hidden:
 		return mask
 	}

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
 )
 
 // Sources are where settings come from, weakest first.
@@ -17,6 +20,13 @@ type Sources struct {
 type Loaded struct {
 	Config  Config
 	origins map[string]string // by key
+	groups  []groupEffect
+}
+
+// A groupEffect is what is in effect for a group that has a section of its own.
+type groupEffect struct {
+	section
+	*effect
 }
 
 // A Setting is one line of what is in effect, for people.
@@ -26,25 +36,24 @@ type Setting struct {
 	Origin string // "default", "file mandrill.yaml:3:5", "environment MANDRILL_ACK_WAIT" or "flag --ack-wait"
 }
 
-// Settings returns every setting, in the manual's order.
+// Settings returns every setting, in the manual's order, and then, as groups.<group>.<key>, what stands in the groups'
+// sections: with what is in effect there, which may come from a stronger source.
 func (l *Loaded) Settings() []Setting {
 	all := make([]Setting, len(table))
 	for i := range table {
 		s := &table[i]
 		all[i] = Setting{Key: s.key, Value: s.get(&l.Config), Origin: l.origins[s.key]}
 	}
+	for _, g := range l.groups {
+		for i := range table {
+			s := &table[i]
+			if _, own := g.values[s.key]; own {
+				all = append(all, Setting{Key: scopeOf(g.group) + s.key, Value: s.get(&g.config), Origin: g.origins[s.key]})
+			}
+		}
+	}
 	return all
 }
-
-// A value is one text for a setting; a list has several.
-type value struct {
-	text   string
-	shown  string // how an error may name it, unless the setting is hidden
-	origin string
-}
-
-// A layer is what one source says, by key.
-type layer map[string][]value
 
 // Load reads, checks and merges the sources. A value is checked even where a stronger source replaces it. The error
 // is a *UsageError with every Problem, joined.
@@ -60,73 +69,44 @@ func Load(src Sources) (*Loaded, error) {
 }
 
 func load(src Sources, data []byte) (*Loaded, error) {
-	env := environment(src.Environ)
-	inFile, problems := readFile(src.File, data, env)
-	inEnv, unknown := readEnvironment(env)
-	inFlags, foreign := readFlags(src.Flags)
-	problems = append(append(problems, unknown...), foreign...)
+	m, problems := read(src, data)
+	all, wrong := m.effect()
+	problems = append(problems, wrong...)
 
-	l := &Loaded{origins: map[string]string{}}
-	bad := map[string]bool{}
-	for i := range table {
-		s := &table[i]
-		for _, from := range []layer{defaults(s, env), inFile, inEnv, inFlags} {
-			wrong := l.apply(s, from[s.key])
-			bad[s.key] = bad[s.key] || wrong != nil
-			problems = append(problems, wrong...)
-		}
+	own := map[restart.Group]bool{}
+	for _, s := range m.sections {
+		own[s.group] = true
 	}
-	problems = append(problems, l.crossCheck(bad)...)
+	// Where every group that is served has a section, what drives none of them need not be complete.
+	inUse := slices.ContainsFunc(all.config.Groups, func(g restart.Group) bool { return !own[g] })
+	problems = append(problems, all.checkWhole()...)
+	problems = append(problems, all.checkGroup("", inUse)...)
+
+	l := &Loaded{Config: all.config, origins: all.origins}
+	l.Config.own = map[restart.Group]*Config{}
+	said := map[string]bool{}
+	for _, err := range problems {
+		said[err.Error()] = true
+	}
+	for _, s := range m.sections {
+		e, wrong := m.groupEffect(s, all)
+		for _, err := range wrong {
+			if !said[err.Error()] {
+				problems = append(problems, err)
+			}
+		}
+		// Asked without its name, a group has the same problem as all, to the letter, where it is not its own.
+		named := e.checkGroup(scopeOf(s.group), true)
+		for i, err := range e.checkGroup("", true) {
+			if !said[err.Error()] {
+				problems = append(problems, named[i])
+			}
+		}
+		l.groups = append(l.groups, groupEffect{s, e})
+		l.Config.own[s.group] = &e.config
+	}
 	if len(problems) > 0 {
 		return nil, &UsageError{errors.Join(problems...)}
 	}
 	return l, nil
-}
-
-func defaults(s *setting, env map[string]string) layer {
-	text := s.def
-	if s.key == "data" {
-		text = defaultData(env)
-	}
-	return layer{s.key: {{text: text, shown: fmt.Sprintf("%q", text), origin: "default"}}}
-}
-
-func readFlags(flags map[string][]string) (layer, []error) {
-	values := layer{}
-	var problems []error
-	for key, texts := range flags {
-		s := lookup(key)
-		if s == nil {
-			problems = append(problems, &Problem{Key: key, Origin: "flag", Text: "no setting has this key"})
-			continue
-		}
-		for _, text := range texts {
-			values[key] = append(values[key], split(s, text, "flag --"+s.flag())...)
-		}
-	}
-	return values, problems
-}
-
-// apply sets what one source says of a setting, if it says anything.
-func (l *Loaded) apply(s *setting, values []value) []error {
-	if len(values) == 0 {
-		return nil
-	}
-	if s.list() {
-		s.reset(&l.Config)
-	}
-	l.origins[s.key] = values[0].origin
-	var problems []error
-	for _, v := range values {
-		err := s.set(&l.Config, v.text)
-		if err == nil {
-			continue
-		}
-		shown := v.shown
-		if s.hidden {
-			shown = "the value"
-		}
-		problems = append(problems, &Problem{Key: s.key, Origin: v.origin, Text: shown + " " + err.Error()})
-	}
-	return problems
 }

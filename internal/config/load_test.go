@@ -45,7 +45,8 @@ func lines(t *testing.T, err error) []string {
 	return strings.Split(err.Error(), "\n")
 }
 
-// samples has three values for every setting, none of them the default, as Settings shows them.
+// samples has three values for every setting, as Settings shows them, each another than the one before, and the first
+// another than the default.
 var samples = map[string][3]string{
 	"group":                  {"web", "web,batch", "db"},
 	"domain":                 {"a.example", "b.example", "c.example"},
@@ -65,6 +66,7 @@ var samples = map[string][3]string{
 	"max_lease":              {"20m", "30m", "2h"},
 	"max_in_flight":          {"1", "2", "3"},
 	"budget":                 {"1", "2", "3"},
+	"stop_after":             {"1", "2", "4"},
 	"max_deliveries":         {"3", "4", "5"},
 	"grace":                  {"0s", "1s", "2s"},
 	"restart_timeout":        {"1s", "2s", "3s"},
@@ -78,6 +80,15 @@ var samples = map[string][3]string{
 	"retry.max_attempts":     {"1", "2", "4"},
 	"publish.window":         {"1", "2", "3"},
 	"publish.timeout":        {"1s", "2s", "3s"},
+	"window.open":            {"mon-fri 22:00-04:00", `["sat,sun 01:00-02:00","daily 03:00-04:00"]`, "daily 05:00-06:00"},
+	"window.except":          {`["2026-12-24","2026-12-31"]`, "2026-12-24/2027-01-02", "2027-01-01"},
+	"window.zone":            {"Europe/Berlin", "America/New_York", "Local"},
+	"window.restart_takes":   {"0s", "1m", "2m"},
+	"deny":                   {"db-*.example.net", `["a","b"]`, "c"},
+	"only":                   {`["a","b"]`, "web-*", "[]"},
+	"self":                   {"a", "b", `["c","d"]`},
+	"dry_run":                {"true", "false", "true"},
+	"driver.kind":            {"ssh", "docker", "ssh"},
 	"driver.slots":           {"1", "2", "3"},
 	"simulated.restart_min":  {"1ms", "2ms", "3ms"},
 	"simulated.restart_max":  {"2s", "3s", "4s"},
@@ -86,11 +97,39 @@ var samples = map[string][3]string{
 	"simulated.hang_rate":    {"0.1", "0.2", "1"},
 	"simulated.late_rate":    {"0.1", "0.2", "1"},
 	"simulated.slow_rate":    {"0.1", "0.2", "1"},
+	"command.probe":          {`["/bin/probe","{host}"]`, "/b", `["/c","a,b"," ",""]`},
+	"command.restart":        {`["/bin/restart","{host}"]`, "/b", `["[","\\\"<&>"]`},
+	"command.compare":        {"at_effect", "at_acceptance", "at_effect"},
+	"command.max_delay":      {"1s", "2s", "24h"},
+	"command.env":            {"A", `["B","_c1"]`, "D"},
+	"command.output":         {"1", "2", "1048576"},
+	"ssh.user":               {"ann", "bob", "eve"},
+	"ssh.port":               {"1", "2", "65535"},
+	"ssh.key":                {"/a", "/b", "/c"},
+	"ssh.agent":              {"/a", "/b", "/c"},
+	"ssh.known_hosts":        {"/a", `["/b","/c"]`, "/d"},
+	"ssh.jump":               {"a", "ann@b:2222", "c"},
+	"ssh.reboot":             {"systemctl reboot", "b", "c"},
+	"ssh.ready":              {"test -e /run/ready", "b", "c"},
+	"ssh.boot_id":            {"/a", "/b", "/c"},
+	"ssh.uptime":             {"/a", "/b", "/c"},
+	"ssh.dial_timeout":       {"100ms", "1s", "10m"},
+	"docker.endpoint":        {"unix:///a", "tcp://b:2376", "unix:///c"},
+	"docker.tls_ca":          {"/a", "/b", "/c"},
+	"docker.tls_cert":        {"/a", "/b", "/c"},
+	"docker.tls_key":         {"/a", "/b", "/c"},
+	"docker.label":           {"a", "b", "c"},
+	"docker.stop_timeout":    {"1s", "2s", "1h"},
+	"webhook.probe_url":      {"https://a/{host}", "https://b/{host}", "https://c/{host}"},
+	"webhook.restart_url":    {"https://a", "https://b", "https://c"},
+	"webhook.secret":         {"a", "b", "c"},
+	"webhook.max_delay":      {"1s", "2s", "24h"},
+	"webhook.ca":             {"/a", "/b", "/c"},
 	"log.level":              {"debug", "warn", "error"},
 	"log.format":             {"console", "json", "console"},
 }
 
-// company is what a setting cannot be used without.
+// company is what a setting cannot be used without. Without it, but with the first of it, the default must be legal.
 var company = map[string][]string{
 	"creds":    {"MANDRILL_NATS=nats://a"},
 	"token":    {"MANDRILL_NATS=nats://a"},
@@ -98,10 +137,20 @@ var company = map[string][]string{
 	"tls.cert": {"MANDRILL_NATS=nats://a", "MANDRILL_TLS_KEY=/k"},
 	"tls.key":  {"MANDRILL_NATS=nats://a", "MANDRILL_TLS_CERT=/c"},
 	"replicas": {"MANDRILL_NATS=nats://a"},
+
+	"driver.kind":     {"MANDRILL_SSH_KNOWN_HOSTS=/k", "MANDRILL_SSH_KEY=/k"},
+	"docker.tls_cert": {"MANDRILL_NATS=nats://a", "MANDRILL_DOCKER_TLS_KEY=/k"},
+	"docker.tls_key":  {"MANDRILL_NATS=nats://a", "MANDRILL_DOCKER_TLS_CERT=/c"},
 }
 
 // inFile writes a setting as the file wants it.
 func inFile(key, text string) string {
+	if strings.HasPrefix(text, "[") {
+		if section, name, ok := strings.Cut(key, "."); ok {
+			return fmt.Sprintf("%s: {%s: %s}", section, name, text)
+		}
+		return key + ": " + text
+	}
 	if section, name, ok := strings.Cut(key, "."); ok {
 		return fmt.Sprintf("%s: {%s: %q}", section, name, text)
 	}
@@ -124,7 +173,7 @@ func TestLoad_StrongerSourceWins(t *testing.T) {
 			environ := append(slices.Clone(company[s.key]), s.env()+"="+sample[1])
 			flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 			AddFlags(flags, s.key)
-			if err := flags.Parse([]string{"--" + s.flag(), sample[2]}); err != nil {
+			if err := flags.Parse([]string{"--" + s.flag() + "=" + sample[2]}); err != nil {
 				t.Fatal(err)
 			}
 
@@ -167,13 +216,17 @@ func checkOne(t *testing.T, l *Loaded, want Setting) {
 	}
 	before := def.Settings()
 	for i, got := range l.Settings() {
+		if other := lookup(got.Key).realDef; other != "" && l.Config.Driver.Kind != DriverSimulated {
+			before[i].Value = other
+		}
 		switch {
 		case got.Key != want.Key && got.Origin == "default" && got != before[i]:
 			t.Errorf("%s moved %s from %q to %q", want.Key, got.Key, before[i].Value, got.Value)
 		case got.Key != want.Key:
-		case got.Key == "token" && want.Value != "" && got.Value == mask:
-			if got, want := string(l.Config.Token), want.Value; got != want {
-				t.Errorf("got token %q, want %q", got, want)
+		case got.Value == mask:
+			text := string(map[string]Secret{"token": l.Config.Token, "webhook.secret": l.Config.Webhook.Secret}[got.Key])
+			if text != want.Value {
+				t.Errorf("got %s %q, want %q", got.Key, text, want.Value)
 			}
 		case got != want:
 			t.Errorf("got %+v, want %+v", got, want)
@@ -208,6 +261,7 @@ ack_wait=30s
 max_lease=1h
 max_in_flight=2000
 budget=2000
+stop_after=3
 max_deliveries=50
 grace=25s
 restart_timeout=2m
@@ -221,6 +275,15 @@ retry.cap=5m
 retry.max_attempts=3
 publish.window=4096
 publish.timeout=10s
+window.open=[]
+window.except=[]
+window.zone=UTC
+window.restart_takes=5m
+deny=[]
+only=[]
+self=[]
+dry_run=false
+driver.kind=simulated
 driver.slots=1000
 simulated.restart_min=0s
 simulated.restart_max=1s
@@ -229,6 +292,34 @@ simulated.failure_rate=0
 simulated.hang_rate=0
 simulated.late_rate=0
 simulated.slow_rate=0
+command.probe=[]
+command.restart=[]
+command.compare=at_acceptance
+command.max_delay=0s
+command.env=[]
+command.output=4096
+ssh.user=root
+ssh.port=22
+ssh.key=
+ssh.agent=
+ssh.known_hosts=[]
+ssh.jump=
+ssh.reboot=
+ssh.ready=
+ssh.boot_id=
+ssh.uptime=
+ssh.dial_timeout=10s
+docker.endpoint=
+docker.tls_ca=
+docker.tls_cert=
+docker.tls_key=
+docker.label=
+docker.stop_timeout=10s
+webhook.probe_url=
+webhook.restart_url=
+webhook.secret=
+webhook.max_delay=0s
+webhook.ca=
 log.level=info
 log.format=auto
 `
@@ -298,6 +389,20 @@ func TestLoad_ErrValue(t *testing.T) {
 		{"database: host=db dbname=mandrill", `1:11: database: the value is neither a URL nor a path: write postgres://user@host:5432/name`},
 		{"database: sqlite://mandrill.db", `1:11: database: the value is not a URL such as sqlite:///path/of/file.db; special characters of the path are written as %XX`},
 		{"history: {keep: 24h}", `1:17: history.keep: "24h" is less than 216h`},
+		{"dry_run: yes", `1:10: dry_run: "yes" is neither true nor false`},
+		{"dry_run: 1", `1:10: dry_run: "1" is neither true nor false`},
+		{"dry_run: True", `1:10: dry_run: "True" is neither true nor false`},
+		{"dry_run: ''", `1:10: dry_run: "" is neither true nor false`},
+		{"stop_after: 0", `1:13: stop_after: "0" is less than 1`},
+		{"driver: {kind: shh}", `1:16: driver.kind: "shh" is none of simulated, command, ssh, docker, webhook`},
+		{"command: {compare: never}", `1:20: command.compare: "never" is none of at_effect, at_acceptance`},
+		{"command: {output: 1048577}", `1:19: command.output: "1048577" is more than 1048576`},
+		{"command: {probe: [/p, \"a\\n\"]}", `1:23: command.probe: "a\n" has a line end or another control character`},
+		{"command: {env: [A, B C]}", `1:20: command.env: the value is not the name of a variable: letters, digits and '_', and no value`},
+		{"deny: [a, '']", `1:11: deny: "" has nothing in it`},
+		{"ssh: {port: 65536}", `1:13: ssh.port: "65536" is more than 65535`},
+		{"ssh: {known_hosts: [/a, ~/b]}", `1:25: ssh.known_hosts: "~/b" begins with ~, which only a shell understands; write the path in full`},
+		{"docker: {stop_timeout: 0s}", `1:24: docker.stop_timeout: "0s" is less than 1s`},
 		{"nats: http://a", `1:7: nats: the value has a URL whose scheme is none of nats, tls, ws, wss`},
 		{"nats: a,,b", `1:7: nats: the value has a URL without a host`},
 		{"nats: nats://a:port", `1:7: nats: the value has a part that is not a URL such as nats://host:4222; special characters of a password are written as %XX`},
@@ -330,6 +435,9 @@ func TestLoad_ErrSettingsThatContradictEachOther(t *testing.T) {
 		{"nats: a\ncreds: /c\ntoken: t", `3:8: token: **** cannot be set together with creds, which is /c (file m.yaml:2:8)`},
 		{"nats: a\ntls: {cert: /c}", `2:13: tls.cert: /c needs tls.key, which is empty (default)`},
 		{"nats: a\ntls: {key: /k}", `2:12: tls.key: /k needs tls.cert, which is empty (default)`},
+		{"docker: {tls_cert: /c}", `1:20: docker.tls_cert: /c needs docker.tls_key, which is empty (default)`},
+		{"docker: {tls_key: /k}", `1:19: docker.tls_key: /k needs docker.tls_cert, which is empty (default)`},
+		{"verify_timeout: 5s\ndriver: {kind: docker}\nstable_for: 5s", `3:13: stable_for: 5s is not less than verify_timeout, which is 5s (file m.yaml:1:17)`},
 		// A setting that is wrong already is not compared with others.
 		{"retry: {base: 10m, cap: 5}", `1:25: retry.cap: "5" is not a duration: write a number with its unit, such as 500ms, 30s, 5m or 1h30m`},
 	} {
@@ -403,6 +511,9 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 			"nats: nats://ann:hunter2/%40hunter2@a\ntoken: hunter2",
 			"nats: nats://ann:a@hunter2@a",
 			"nats: nats://a\ntoken: ${SECRET}",
+			"webhook: {secret: hunter2}",
+			"groups: {web: {webhook: {secret: hunter2}}}",
+			"webhook: {secret: hunter2}\ngroups: {web: {budget: 1}}",
 		} {
 			got, err := loadText(text, []string{"SECRET=" + secret}, nil)
 			if err != nil {
@@ -415,8 +526,10 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			web := got.Config.For("web")
 			for _, printed := range []string{
 				fmt.Sprintf("%v %+v %#v", got.Config, got.Config, got.Config), fmt.Sprint(got.Settings()), string(asJSON),
+				fmt.Sprintf("%v %+v %#v", &got.Config, &got.Config, &got.Config), fmt.Sprintf("%v %+v %#v", web, web, web),
 			} {
 				if strings.Contains(printed, secret) {
 					t.Errorf("%q: printed %s", text, printed)
@@ -467,6 +580,15 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 			"group: ${SECRET}!\n",
 			"domain: ${SECRET}!\n",
 			"log: {level: '${SECRET}'}\n",
+			"webhook: {secret: [hunter2]}\n",
+			"webhook: {secret: \"hunter2\\n\"}\n",
+			"groups: {web: {webhook: {secret: [hunter2]}}}\n",
+			"groups: {web: {webhook: {secret: \"hunter2\\n\"}}}\n",
+			"groups: {web: {webhook: {secret: \"hunter2\", max_delay: 1}}}\n",
+			"groups: {web: {webhook: {secret: hunter2}, driver: {kind: webhook}}}\n",
+			"command: {env: [A=hunter2]}\n",
+			"command: {env: A=hunter2}\n",
+			"deny: ['${SECRET}', \"\\n${SECRET}\"]\n",
 		} {
 			_, err := loadText(text, []string{"SECRET=" + secret}, nil)
 			if err == nil {
@@ -475,8 +597,10 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 				t.Errorf("%q: %v", text, err)
 			}
 		}
-		_, err := loadText("", []string{"MANDRILL_TOKEN=hunter2", "MANDRILL_TOKNE=hunter2", "MANDRILL_NATS=x://hunter2@a"},
-			map[string][]string{"token": {"hunter2\n"}, "nats": {"x://hunter2@b"}})
+		_, err := loadText("", []string{
+			"MANDRILL_TOKEN=hunter2", "MANDRILL_TOKNE=hunter2", "MANDRILL_NATS=x://hunter2@a",
+			"MANDRILL_WEBHOOK_SECRET=hunter2\n", `MANDRILL_COMMAND_ENV=["A=hunter2"]`,
+		}, map[string][]string{"token": {"hunter2\n"}, "nats": {"x://hunter2@b"}, "webhook.secret": {"hunter2\n"}, "command.env": {"[hunter2"}})
 		if err == nil || strings.Contains(err.Error(), secret) {
 			t.Errorf("got %v, want an error without the secret", err)
 		}
@@ -492,7 +616,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add(example)
 	for _, text := range []string{
 		"", "---\n", "a: &x 1\nb: *x", "<<: {a: b}", "? a\n: b", "group:\n- a\n- b", "%YAML 1.2\n---\n", "token: |+2\n a",
-		"a: !!binary x", "\xff", "retry: {base: ${X:-$$}}", "...", "\x00", "- - - a", "{a: [}", "token: \"\\", "k: >-\n\n",
+		"a: !!binary x", "groups: {web: {budget: 1}, web: [], ? : x}", "groups: {group: {groups: {a: b}}}", "deny: [[a], {b}, *c]", "\xff", "retry: {base: ${X:-$$}}", "...", "\x00", "- - - a", "{a: [}", "token: \"\\", "k: >-\n\n",
 	} {
 		f.Add([]byte(text))
 	}

@@ -15,19 +15,21 @@ var update = flag.Bool("update", false, "write the generated parts of the manual
 
 const manual = "../../docs/configuration.md"
 
-// TestManual_IsNotStale holds the chapter's table against the table of settings, and its example against the file
-// that another test loads. -update writes both.
+// TestManual_IsNotStale holds the chapter's table against the table of settings, and its examples against the
+// files that other tests load. -update writes both.
 func TestManual_IsNotStale(t *testing.T) {
 	before, err := os.ReadFile(manual)
 	if err != nil {
 		t.Fatal(err)
 	}
-	example, err := os.ReadFile("testdata/mandrill.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
 	after := replaceBetween(t, string(before), "settings", manualTable())
-	after = replaceBetween(t, after, "example", "```yaml\n"+string(example)+"```\n")
+	for mark, file := range map[string]string{"example": "testdata/mandrill.yaml", "groups": "testdata/groups.yaml"} {
+		example, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after = replaceBetween(t, after, mark, "```yaml\n"+string(example)+"```\n")
+	}
 	if *update {
 		if err := os.WriteFile(manual, []byte(after), 0o644); err != nil {
 			t.Fatal(err)
@@ -52,22 +54,26 @@ func replaceBetween(t *testing.T, text, mark, by string) string {
 
 func manualTable() string {
 	var out strings.Builder
-	out.WriteString("| key | type | default | bounds | what it is |\n| --- | --- | --- | --- | --- |\n")
+	out.WriteString("| key | type | default | bounds | by group | what it is |\n| --- | --- | --- | --- | --- | --- |\n")
 	for _, s := range table {
-		def := "`" + s.def + "`"
+		def := s.defaultText("`")
 		switch {
 		case s.key == "data":
 			def = "`$XDG_STATE_HOME/mandrill`, else `~/.local/state/mandrill`"
 		case s.def == "":
 			def = ""
 		}
-		fmt.Fprintf(&out, "| `%s` | %s | %s | %s | %s |\n", s.key, s.kind, def, s.bounds, s.doc)
+		byGroup := ""
+		if s.byGroup {
+			byGroup = "yes"
+		}
+		fmt.Fprintf(&out, "| `%s` | %s | %s | %s | %s | %s |\n", s.key, s.kind, def, s.bounds, byGroup, s.doc)
 	}
 	return out.String()
 }
 
 func TestSettings_NamesAreUnambiguous(t *testing.T) {
-	seen := map[string]string{FileVariable: "the file", "config": "the file"}
+	seen := map[string]string{FileVariable: "the file", "config": "the file", groupsKey: "the groups' sections"}
 	for _, s := range table {
 		for _, name := range []string{s.key, s.env(), "--" + s.flag()} {
 			if other, taken := seen[name]; taken {
@@ -81,7 +87,13 @@ func TestSettings_NamesAreUnambiguous(t *testing.T) {
 		if strings.Count(s.key, ".") > 1 || s.doc == "" || strings.Contains(s.doc, "|") {
 			t.Errorf("%s: the key has more than one dot, or the description is not fit for the manual", s.key)
 		}
-		if serviceVariable.MatchString(s.env()) || strings.HasPrefix(s.env(), testPrefix) {
+		if section, _, ok := strings.Cut(s.key, "."); ok && differs(section) && !s.byGroup {
+			t.Errorf("%s is for all groups, in a section that is not; the file's reader cannot say so", s.key)
+		}
+		if s.realDef != "" && !s.byGroup {
+			t.Errorf("%s has a default by the driver, which is by group, and is for all groups", s.key)
+		}
+		if serviceVariable.MatchString(s.env()) && s.kind != "integer" || strings.HasPrefix(s.env(), testPrefix) {
 			t.Errorf("%s: %s would be taken for a variable that is not ours", s.key, s.env())
 		}
 	}
@@ -124,6 +136,10 @@ func TestEnvironment_LeavesAloneWhatIsNotForIt(t *testing.T) {
 		if got := problemsOf(t, "", name+"=1"); got != nil {
 			t.Errorf("got %q, want no problem", got)
 		}
+	}
+	got, err := loadText("", []string{"MANDRILL_SSH_PORT=tcp://10.0.0.1:22"}, nil)
+	if err != nil || got.Config.SSH.Port != 22 || got.origins["ssh.port"] != "default" {
+		t.Errorf("got %v, want what stands for a service called mandrill-ssh left alone", err)
 	}
 }
 
@@ -176,6 +192,8 @@ func TestFlags_HelpNamesDefaultAndBounds(t *testing.T) {
 		"--ack-wait duration Length of a lease",
 		"(1s to 1h) (default 30s)",
 		"--retry-max-attempts integer",
+		"(1 to 1000000) (default 2000 with the simulated driver, else 20)",
+		"--dry-run Decide about every request",
 		"--nats URLs NATS servers. Empty means the embedded server, unless nats_context is set.",
 	} {
 		if !strings.Contains(help, want) {

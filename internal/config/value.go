@@ -119,10 +119,46 @@ func oneOf(key, def string, words []string, field func(*Config) *string, doc str
 	}
 }
 
-// text is one line of any characters; it may be empty.
-func text(key string, field func(*Config) *string, doc string) setting {
+// boolean is true or false; as a flag it is true by its name alone.
+func boolean(key string, field func(*Config) *bool, doc string) setting {
 	return setting{
-		key: key, kind: "text", doc: doc,
+		key: key, kind: kindBool, def: "false", doc: doc, bounds: "true, false",
+		set: func(c *Config, text string) error {
+			if text != "true" && text != "false" {
+				return errors.New("is neither true nor false")
+			}
+			*field(c) = text == "true"
+			return nil
+		},
+		get: func(c *Config) string { return strconv.FormatBool(*field(c)) },
+	}
+}
+
+func compare(key string, field func(*Config) *restart.Compare, doc string) setting {
+	var words []string
+	values := []restart.Compare{restart.CompareAtEffect, restart.CompareAtAcceptance}
+	for _, v := range values {
+		words = append(words, v.String())
+	}
+	return setting{
+		key: key, kind: "word", def: restart.CompareAtAcceptance.String(), doc: doc,
+		bounds: strings.Join(words, ", "),
+		set: func(c *Config, text string) error {
+			i := slices.Index(words, text)
+			if i < 0 {
+				return errors.New("is none of " + strings.Join(words, ", "))
+			}
+			*field(c) = values[i]
+			return nil
+		},
+		get: func(c *Config) string { return field(c).String() },
+	}
+}
+
+// text is one line of any characters; it may be empty.
+func text(key, def string, field func(*Config) *string, doc string) setting {
+	return setting{
+		key: key, kind: "text", def: def, doc: doc,
 		set: func(c *Config, text string) error {
 			*field(c) = text
 			return oneLine(text)
@@ -143,7 +179,7 @@ func secret(key string, field func(*Config) *Secret, doc string) setting {
 }
 
 func path(key string, field func(*Config) *string, doc string) setting {
-	s := text(key, field, doc)
+	s := text(key, "", field, doc)
 	setText := s.set
 	s.kind = "path"
 	s.set = func(c *Config, text string) error {
@@ -231,14 +267,16 @@ func domain(key, def string, field func(*Config) *string, doc string) setting {
 	}
 }
 
+var errNotGroup = errors.New("is not a group: letters, digits and '-', 1 to 63 bytes")
+
 func groups(key string, field func(*Config) *[]restart.Group, doc string) setting {
 	return setting{
-		key: key, kind: "list of text", def: string(restart.DefaultGroup), doc: doc,
+		key: key, kind: "names", def: string(restart.DefaultGroup), doc: doc, commas: true,
 		reset: func(c *Config) { *field(c) = nil },
 		set: func(c *Config, text string) error {
 			group, err := restart.ParseGroup(text)
 			if err != nil { // It quotes the value.
-				return errors.New("is not a group: letters, digits and '-', 1 to 63 bytes")
+				return errNotGroup
 			}
 			if slices.Contains(*field(c), group) {
 				return errors.New("is named twice")
