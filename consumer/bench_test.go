@@ -40,9 +40,9 @@ func BenchmarkConsumer(b *testing.B) {
 			acks.Wait()
 		})
 		var r *running
-		ours += bench.timed(b, "default", func() { r = consume(b, bench, Config{Conn: conn, Settings: s, MaxInFlight: benchInFlight}) })
+		ours += bench.timed(b, "default", func() { r = consume(b, bench, Config{Conn: conn, Settings: fixed(s), MaxInFlight: benchInFlight}) })
 		r.mustStop(b)
-		serial += bench.timed(b, "default", func() { r = consume(b, bench, Config{Conn: conn, Settings: s, MaxInFlight: 1}) })
+		serial += bench.timed(b, "default", func() { r = consume(b, bench, Config{Conn: conn, Settings: fixed(s), MaxInFlight: 1}) })
 		r.mustStop(b)
 	}
 	b.ReportMetric(float64(benchMessages*b.N)/inline.Seconds(), "bare-msgs/s")

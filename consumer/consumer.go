@@ -46,9 +46,10 @@ const (
 
 // Config says what is consumed, and by whom.
 type Config struct {
-	Conn     *nats.Conn // without reconnect buffer, so that nothing is sent late
-	Group    Group
-	Settings stream.Settings // for a consumer that has to be created; AckWait and Budget must be positive
+	Conn  *nats.Conn // without reconnect buffer, so that nothing is sent late
+	Group Group
+	// Settings returns the settings of a consumer that has to be created; AckWait and Budget must be positive.
+	Settings func() stream.Settings
 	// MaxInFlight is how many messages are worked on at once. It must be positive.
 	MaxInFlight int
 	// Grace is how long messages in work may go on after the stop; 0 stops them at once.
@@ -89,10 +90,8 @@ func New(cfg Config) (*Consumer, error) {
 		return nil, errors.New("consumer: MaxInFlight is not positive")
 	case cfg.Grace < 0:
 		return nil, errors.New("consumer: Grace is negative")
-	case cfg.Settings.AckWait <= 0:
-		return nil, errors.New("consumer: Settings.AckWait is not positive")
-	case cfg.Settings.Budget <= 0:
-		return nil, errors.New("consumer: Settings.Budget is not positive")
+	case cfg.Settings == nil:
+		return nil, errors.New("consumer: Settings is missing")
 	}
 	if _, err := restart.ParseGroup(string(cfg.Group)); err != nil {
 		return nil, fmt.Errorf("consumer: %w", err)
@@ -223,7 +222,7 @@ func (c *Consumer) tryAttach(ctx context.Context) error {
 	}
 	c.created = work.CachedInfo().Created
 	asked := time.Now()
-	consumer, err := stream.EnsureConsumer(ctx, c.js, c.cfg.Group, c.cfg.Settings)
+	consumer, err := stream.EnsureConsumer(ctx, c.js, c.cfg.Group, c.cfg.Settings())
 	if err != nil {
 		return err
 	}

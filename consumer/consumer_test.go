@@ -16,20 +16,19 @@ import (
 func TestNew_NamesWhatIsMissingOrCannotBe(t *testing.T) {
 	b, _ := newBench(t)
 	valid := Config{
-		Conn: b.broker.Connect(t), Group: "default", Settings: settings, MaxInFlight: 1,
+		Conn: b.broker.Connect(t), Group: "default", Settings: fixed(settings), MaxInFlight: 1,
 		Handle: func(context.Context, *Delivery) {},
 	}
 	if _, err := New(valid); err != nil {
 		t.Fatal(err)
 	}
 	for field, spoil := range map[string]func(*Config){
-		"Conn":             func(c *Config) { c.Conn = nil },
-		"Handle":           func(c *Config) { c.Handle = nil },
-		"MaxInFlight":      func(c *Config) { c.MaxInFlight = 0 },
-		"Grace":            func(c *Config) { c.Grace = -1 },
-		"group":            func(c *Config) { c.Group = "no group" },
-		"Settings.AckWait": func(c *Config) { c.Settings.AckWait = 0 },
-		"Settings.Budget":  func(c *Config) { c.Settings.Budget = 0 },
+		"Conn":        func(c *Config) { c.Conn = nil },
+		"Handle":      func(c *Config) { c.Handle = nil },
+		"MaxInFlight": func(c *Config) { c.MaxInFlight = 0 },
+		"Grace":       func(c *Config) { c.Grace = -1 },
+		"group":       func(c *Config) { c.Group = "no group" },
+		"Settings":    func(c *Config) { c.Settings = nil },
 	} {
 		cfg := valid
 		spoil(&cfg)
@@ -136,7 +135,7 @@ func TestConsumer_TheBudgetBoundsWhatAllWorkersHoldTogether(t *testing.T) {
 	b.publish(t, n)
 	h := newHold(t) // of both, so that it counts what they hold together
 	for range 2 {
-		b.run(t, Config{MaxInFlight: 10, Settings: s, Handle: h.handle})
+		b.run(t, Config{MaxInFlight: 10, Settings: fixed(s), Handle: h.handle})
 	}
 	h.wait(budget)
 	for range n - budget {

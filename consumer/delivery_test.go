@@ -138,7 +138,7 @@ func TestExtend_ProlongsAMessageHeldForSeveralTimesAckWait(t *testing.T) {
 	s := settings
 	s.AckWait = ackWait
 	b.publish(t, 1)
-	deliveries := b.each(t, Config{Settings: s})
+	deliveries := b.each(t, Config{Settings: fixed(s)})
 	d := await(t, "the delivery", deliveries)
 
 	extend := time.NewTicker(ackWait / 4)
@@ -169,7 +169,7 @@ func TestExtend_WithoutWhichAMessageIsDeliveredAgain(t *testing.T) {
 	s := settings
 	s.AckWait = 500 * time.Millisecond
 	b.publish(t, 1)
-	deliveries := b.each(t, Config{Settings: s})
+	deliveries := b.each(t, Config{Settings: fixed(s)})
 	for want := 1; want <= 3; want++ {
 		if got := await(t, "the delivery", deliveries).Deliveries(); got != want {
 			t.Errorf("deliveries: got %d, want %d", got, want)

@@ -46,6 +46,9 @@ func newBench(t testing.TB) (*bench, *natsdtest.Server) {
 	return prepare(t, srv, settings), srv
 }
 
+// fixed are settings that nothing changes.
+func fixed(s stream.Settings) func() stream.Settings { return func() stream.Settings { return s } }
+
 func prepare(t testing.TB, b broker, s stream.Settings) *bench {
 	t.Helper()
 	js := b.JetStream(t)
@@ -107,8 +110,8 @@ func (b *bench) open(t testing.TB, cfg Config) *Consumer {
 	if cfg.Group == "" {
 		cfg.Group = "default"
 	}
-	if cfg.Settings == (stream.Settings{}) {
-		cfg.Settings = settings
+	if cfg.Settings == nil {
+		cfg.Settings = fixed(settings)
 	}
 	if cfg.MaxInFlight == 0 {
 		cfg.MaxInFlight = 100

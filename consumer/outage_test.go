@@ -196,7 +196,7 @@ func TestConsumer_OfAClusterHandlesEverythingWhenANodeStops(t *testing.T) {
 	done, all := make(chan struct{}, 10*n), make(chan struct{})
 	var handled tally
 	conn := cluster.Connect(t)
-	b.run(t, Config{Conn: conn, Settings: s, MaxInFlight: 20, Handle: func(ctx context.Context, d *Delivery) {
+	b.run(t, Config{Conn: conn, Settings: fixed(s), MaxInFlight: 20, Handle: func(ctx context.Context, d *Delivery) {
 		handled.add(d)
 		if handled.len() > n/3 {
 			<-all // the rest is in work, or to come, when the node stops

@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +15,9 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mayhem-mandrill/mandrill/internal/journal/journaltest"
+	"github.com/mayhem-mandrill/mandrill/internal/policy"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
+	"github.com/mayhem-mandrill/mandrill/internal/restart/bounded"
 	"github.com/mayhem-mandrill/mandrill/internal/store/storetest"
 )
 
@@ -255,6 +258,8 @@ func (l *letters) Bury(_ context.Context, letter Letter) error {
 type world struct {
 	t       *testing.T
 	host    *fakeHost
+	driver  bounded.Config
+	control *fakeControl
 	journal *journaltest.Memory
 	store   *storetest.Memory
 	letters *letters
@@ -270,10 +275,11 @@ type world struct {
 func newWorld(t *testing.T, change func(*world)) *world {
 	t.Helper()
 	w := &world{
-		t: t, host: newHost(), journal: &journaltest.Memory{}, store: &storetest.Memory{}, letters: &letters{},
+		t: t, host: newHost(), control: &fakeControl{}, journal: &journaltest.Memory{}, store: &storetest.Memory{}, letters: &letters{},
 	}
+	w.driver = boundedConfig(w.host)
 	w.cfg = restarterConfig()
-	w.cfg.Driver, w.cfg.Journal, w.cfg.Store = w.host, w.journal, w.store
+	w.cfg.Control, w.cfg.Journal, w.cfg.Store = w.control, w.journal, w.store
 	w.cfg.Tell = func(o Outcome) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -282,6 +288,12 @@ func newWorld(t *testing.T, change func(*world)) *world {
 	w.log = zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel)
 	if change != nil {
 		change(w)
+	}
+	var err error
+	w.driver.Logger = w.log
+	w.cfg.Driver, err = bounded.New(w.driver)
+	if err != nil {
+		t.Fatal(err)
 	}
 	work, err := NewRestarter(w.cfg)
 	if err != nil {
@@ -302,11 +314,61 @@ func newWorld(t *testing.T, change func(*world)) *world {
 	return w
 }
 
+func boundedConfig(driver restart.Driver) bounded.Config {
+	return bounded.Config{
+		Driver: driver, Slots: 10, ProbeTimeout: 10 * time.Second, RestartTimeout: 2 * time.Minute, Overrun: 5 * time.Second,
+	}
+}
+
+// fakeControl holds a group back as it is told, and records what it hears.
+type fakeControl struct {
+	mu     sync.Mutex
+	holds  []policy.Hold
+	err    error         // nobody can tell what holds the group back
+	left   time.Duration // zero: ackWait
+	onFell func() error
+	onAsk  func(n int) // the n-th question, from 1
+	asked  int
+	fallen []Outcome
+	risen  int
+}
+
+func (c *fakeControl) Holds(ackWait time.Duration) ([]policy.Hold, time.Duration, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked++
+	if c.onAsk != nil {
+		c.onAsk(c.asked)
+	}
+	if c.err != nil {
+		return nil, 0, c.err
+	}
+	return c.holds, cmp.Or(c.left, ackWait), nil
+}
+
+func (c *fakeControl) Fell(_ context.Context, o Outcome) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.onFell != nil {
+		if err := c.onFell(); err != nil {
+			return err
+		}
+	}
+	c.fallen = append(c.fallen, o)
+	return nil
+}
+
+func (c *fakeControl) Rose(context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.risen++
+	return nil
+}
+
 func restarterConfig() RestarterConfig {
 	return RestarterConfig{
-		Worker: "worker-1", DriverSlots: 10,
-		ProbeTimeout: 10 * time.Second, ProbeInterval: time.Second, RestartTimeout: 2 * time.Minute,
-		VerifyTimeout: 10 * time.Minute, StoreTimeout: 30 * time.Second,
+		Worker:        "worker-1",
+		ProbeInterval: time.Second, VerifyTimeout: 10 * time.Minute, StoreTimeout: 30 * time.Second,
 		Retry: Backoff{Base: time.Second, Cap: 5 * time.Minute}, MaxAttempts: 3, MaxDeliveries: 50,
 	}
 }

@@ -182,8 +182,8 @@ func TestHandler_callsTheDriverNoMoreOftenAtOnceThanThereAreSlots(t *testing.T) 
 			now.Add(-1)
 		}
 		w := newWorld(t, func(w *world) {
-			w.cfg.DriverSlots = 3
-			w.cfg.Driver = perHost(func() *fakeHost {
+			w.driver.Slots = 3
+			w.driver.Driver = perHost(func() *fakeHost {
 				h := newHost()
 				h.onProbe = func(context.Context) error { slow(); return nil }
 				h.onRestart = func(context.Context, int) error { slow(); return nil }

@@ -1,24 +1,27 @@
 package handler
 
 import (
-	"fmt"
+	"errors"
 	"runtime/debug"
+
+	"github.com/rs/zerolog"
+
+	"github.com/mayhem-mandrill/mandrill/internal/restart/bounded"
 )
 
-// A panicError is a panic of one message, which is that message's failure alone.
-type panicError struct {
-	value any
-	stack []byte
-}
-
-func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
-
-// contain turns a panic of f into a *panicError.
+// contain turns a panic of f, which is one message's failure alone, into a *bounded.PanicError, as a driver's is.
 func contain[T any](f func() (T, error)) (v T, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = &panicError{p, debug.Stack()}
+			err = &bounded.PanicError{Value: p, Stack: debug.Stack()}
 		}
 	}()
 	return f()
+}
+
+// logPanic tells where it was that err, if it is a panic, began.
+func logPanic(log zerolog.Logger, err error) {
+	if panicked, ok := errors.AsType[*bounded.PanicError](err); ok {
+		log.Error().Err(err).Bytes("stack", panicked.Stack).Msg("message panicked")
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/mayhem-mandrill/mandrill/internal/journal"
 	"github.com/mayhem-mandrill/mandrill/internal/policy"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
+	"github.com/mayhem-mandrill/mandrill/internal/restart/bounded"
 )
 
 // A passage is one delivery's way to its request's outcome. It goes by what stands last in the journal:
@@ -29,10 +30,16 @@ type passage struct {
 	// changed the host.
 	harmless bool
 
+	// endless is whether the last trigger may take effect at any time, because the driver has not ended its call.
+	endless bool
+
 	earlier     []restart.Attempt // those that this delivery knows not to have led to the outcome
 	triggeredAt time.Time
+	sound       time.Time // when the host was last known to run in the epoch for life
 	verifiedAt  time.Time
 	to          restart.Epoch
+	down        time.Duration
+	checks      []restart.Check
 }
 
 // lookBack reads what earlier deliveries have left. It returns the outcome if one is on record.
@@ -125,12 +132,15 @@ func (p *passage) attempt(ctx context.Context) (Outcome, error) {
 	if refusal := p.gate(); refusal != nil {
 		return p.end(ctx, *refusal)
 	}
-	if err := p.slots.Acquire(intake, 1); err != nil {
+	if answer, _ := p.ask(nil); answer.Verdict != policy.Probe {
+		return p.no(ctx, answer)
+	}
+	slot, err := p.cfg.Driver.Acquire(intake)
+	if err != nil {
 		return Outcome{}, context.Cause(intake)
 	}
-	slot := slot{p.slots}
-	defer slot.release()
-	state, err := p.probe(intake)
+	defer slot.Release()
+	state, err := slot.Probe(intake, p.job.Request.Host)
 	switch {
 	case intake.Err() != nil:
 		return Outcome{}, context.Cause(intake)
@@ -140,7 +150,7 @@ func (p *passage) attempt(ctx context.Context) (Outcome, error) {
 	from := state.Epoch
 	if p.last.Kind == journal.Failed {
 		if from != p.last.From {
-			slot.release()
+			slot.Release()
 			// A trigger of ours may have been given since the journal was read. Its event would have been there before
 			// the boot that was seen, so what stands now proves whose boot it is.
 			if err := p.unchanged(ctx); err != nil {
@@ -151,19 +161,16 @@ func (p *passage) attempt(ctx context.Context) (Outcome, error) {
 		}
 		from = p.last.From
 	}
-	// Time has passed since the gates were asked.
-	if refusal, err := p.lastGate(state); err != nil {
-		return Outcome{}, p.later(err)
-	} else if refusal != nil {
-		return p.end(ctx, *refusal)
-	}
 	p.harmless = true
-	return p.trigger(ctx, intake, &slot, from)
+	return p.trigger(ctx, intake, slot, from, state)
 }
 
-// trigger appends the fence and gives the trigger, in the slot, and verifies it. Until the fence is appended, the
-// message can be handed back.
-func (p *passage) trigger(ctx, intake context.Context, slot *slot, from restart.Epoch) (Outcome, error) {
+// trigger asks the gates, appends the fence, asks again, because time has passed, and gives the trigger, in the slot,
+// and verifies it. Until the fence is appended, the message can be handed back.
+func (p *passage) trigger(ctx, intake context.Context, slot *bounded.Slot, from restart.Epoch, state restart.State) (Outcome, error) {
+	if answer, _ := p.ask(&state); answer.Verdict != policy.Go {
+		return p.no(ctx, answer)
+	}
 	if err := p.job.Lease.Confirm(intake); err != nil {
 		return Outcome{}, err
 	}
@@ -177,12 +184,18 @@ func (p *passage) trigger(ctx, intake context.Context, slot *slot, from restart.
 	if within == 0 {
 		return Outcome{}, ErrLeaseLost
 	}
+	answer, left := p.ask(&state)
+	if answer.Verdict != policy.Go {
+		return p.takeBack(ctx, answer)
+	}
 	p.triggeredAt = time.Now().UTC()
-	err = p.callRestart(ctx, restart.Trigger{
-		Host: p.job.Request.Host, From: from, Within: within, ID: p.job.Request.ID, Attempt: p.last.Attempt,
+	p.sound = p.triggeredAt
+	err = slot.Restart(ctx, restart.Trigger{
+		Host: p.job.Request.Host, From: from, Within: min(within, left), ID: p.job.Request.ID, Attempt: p.last.Attempt,
 	})
 	returned := time.Now()
-	slot.release()
+	slot.Release()
+	p.endless = errors.Is(err, bounded.ErrAbandoned)
 	log := p.job.Log.With().Int("attempt", p.last.Attempt).Str("from", string(from)).Logger()
 	switch {
 	case err == nil:
@@ -195,6 +208,7 @@ func (p *passage) trigger(ctx, intake context.Context, slot *slot, from restart.
 	case errors.Is(err, restart.ErrPermanent):
 		return p.end(ctx, policy.Refusal{Kind: restart.Dead, Reason: restart.ReasonPermanent, Detail: err.Error()})
 	default:
+		logPanic(log, err)
 		log.Warn().Err(err).Msg("no word whether the restart was taken, watching the host")
 	}
 	return p.verify(ctx, returned, false)
@@ -212,7 +226,25 @@ func (p *passage) refused(ctx context.Context, err error) (Outcome, error) {
 		return Outcome{}, appendErr
 	}
 	p.did(p.triggeredAt, time.Now(), err.Error())
-	return Outcome{}, &laterError{p.cfg.Retry.Delay(p.last.Attempt), err}
+	delay := p.cfg.Retry.Delay(p.last.Attempt)
+	if refused, ok := errors.AsType[*restart.RefusedError](err); ok {
+		delay = max(delay, refused.After)
+	}
+	return Outcome{}, &laterError{delay, err}
+}
+
+// takeBack records that the trigger which the fence stands for was not given, because a gate has said no since.
+func (p *passage) takeBack(ctx context.Context, answer policy.Answer) (Outcome, error) {
+	if answer.Verdict == policy.Never {
+		return p.end(ctx, answer.Refusal)
+	}
+	err := p.append(ctx, journal.Event{
+		Kind: journal.Failed, From: p.last.From, Attempt: p.last.Attempt, Detail: "not triggered: " + answer.Wait.Detail,
+	})
+	if err != nil {
+		return Outcome{}, err
+	}
+	return p.no(ctx, answer)
 }
 
 // takeOver makes the open trigger ours to watch. From now on the one who gave it can append nothing.
@@ -231,12 +263,13 @@ func (p *passage) takeOver(ctx context.Context) (Outcome, error) {
 		Request: p.key.ID, Number: before.Attempt, Worker: before.Worker, StartedAt: before.At, From: before.From,
 		Error: "left open, and taken over by " + p.cfg.Worker,
 	})
+	p.sound = time.Now()
 	p.job.Log.Info().Int("attempt", p.last.Attempt).Str("from", string(p.last.From)).Msg("took over")
 	return p.verify(ctx, time.Now(), false)
 }
 
 // repeat gives the trigger once more from the epoch for life, or gives up, now that no earlier one can take effect.
-func (p *passage) repeat(ctx context.Context) (Outcome, error) {
+func (p *passage) repeat(ctx context.Context, state restart.State) (Outcome, error) {
 	if p.last.NextAttempt() > p.cfg.MaxAttempts {
 		return p.end(ctx, p.exhausted("no trigger took effect"))
 	}
@@ -245,17 +278,17 @@ func (p *passage) repeat(ctx context.Context) (Outcome, error) {
 	}
 	intake, cancel := p.intake(ctx)
 	defer cancel(nil)
-	if err := p.slots.Acquire(intake, 1); err != nil {
+	slot, err := p.cfg.Driver.Acquire(intake)
+	if err != nil {
 		return Outcome{}, context.Cause(intake)
 	}
-	slot := slot{p.slots}
-	defer slot.release()
+	defer slot.Release()
 	p.harmless = false
 	p.did(p.last.At, time.Now(), "did not take effect")
-	return p.trigger(ctx, intake, &slot, p.last.From)
+	return p.trigger(ctx, intake, slot, p.last.From, state)
 }
 
-// gate asks what can be asked of the request alone.
+// gate asks what only this delivery can answer.
 func (p *passage) gate() *policy.Refusal {
 	envelope, _ := p.job.Envelope() // it was read before
 	switch {
@@ -270,17 +303,31 @@ func (p *passage) gate() *policy.Refusal {
 			Detail: fmt.Sprintf("delivered %d times", p.job.Deliveries()),
 		}
 	}
-	return policy.NotAfter(p.job.Request, time.Now())
+	return nil
 }
 
-// lastGate asks, right before a trigger, what can change.
-func (p *passage) lastGate(state restart.State) (*policy.Refusal, error) {
-	now := time.Now()
-	if refusal := policy.NotAfter(p.job.Request, now); refusal != nil {
-		return refusal, nil
+// ask asks the gates of the group, and returns for how long a go is good. state is the host's, if it was probed.
+func (p *passage) ask(state *restart.State) (answer policy.Answer, left time.Duration) {
+	holds, left, err := p.cfg.Control.Holds(p.job.AckWait())
+	answer = p.cfg.Rules.Ask(policy.Asked{Request: p.job.Request, State: state, Paused: holds, Now: time.Now()})
+	if err != nil && answer.Verdict != policy.Never {
+		answer = policy.Answer{Verdict: policy.Later, Wait: policy.Wait{Gate: policy.GatePause, Detail: err.Error()}}
 	}
-	return policy.MinUptime(p.job.Request, state, now)
+	return answer, left
 }
+
+// no does what a gate wants that does not let a trigger pass, while none is open.
+func (p *passage) no(ctx context.Context, answer policy.Answer) (Outcome, error) {
+	if answer.Verdict == policy.Never {
+		return p.end(ctx, answer.Refusal)
+	}
+	return Outcome{}, p.later(&heldError{answer.Wait})
+}
+
+// A heldError says that a gate does not let a trigger pass now.
+type heldError struct{ policy.Wait }
+
+func (e *heldError) Error() string { return fmt.Sprintf("held back by %s: %s", e.Gate, e.Detail) }
 
 func (p *passage) exhausted(detail string) policy.Refusal {
 	return policy.Refusal{
@@ -342,7 +389,7 @@ func (p *passage) outcome(kind restart.Kind, reason restart.Reason, detail strin
 		ID: r.ID, Host: r.Host, Group: r.Group, Kind: kind, Reason: reason, Detail: detail, At: time.Now().UTC(),
 		Receipt: restart.Receipt{
 			RequestedBy: r.RequestedBy, RequestedAt: r.RequestedAt, Worker: p.cfg.Worker, Attempt: p.last.Attempt, From: p.last.From,
-			To: p.to, TriggeredAt: p.triggeredAt, VerifiedAt: p.verifiedAt,
+			To: p.to, TriggeredAt: p.triggeredAt, VerifiedAt: p.verifiedAt, Down: restart.Duration(p.down), Checks: p.checks,
 		},
 	}
 }

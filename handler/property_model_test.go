@@ -14,6 +14,7 @@ import (
 	"github.com/mayhem-mandrill/mandrill/internal/journal"
 	"github.com/mayhem-mandrill/mandrill/internal/journal/journaltest"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
+	"github.com/mayhem-mandrill/mandrill/internal/restart/bounded"
 	"github.com/mayhem-mandrill/mandrill/internal/store"
 	"github.com/mayhem-mandrill/mandrill/internal/store/storetest"
 )
@@ -91,12 +92,19 @@ func (u *universe) newWorker(slot, incarnation int) *worker {
 	w.intake, w.stopIntake = context.WithCancel(context.Background())
 	w.work, w.stopWork = context.WithCancelCause(context.Background())
 	cfg := restarterConfig()
-	cfg.Driver, cfg.Journal, cfg.Store, cfg.Tell, cfg.Worker = w, w, (*propertyStore)(w), w.tell, w.name
+	cfg.Control, cfg.Journal, cfg.Store, cfg.Tell, cfg.Worker = &fakeControl{}, w, (*propertyStore)(w), w.tell, w.name
 	cfg.ProbeInterval = 2 * time.Second
 	cfg.Retry = Backoff{Base: time.Millisecond, Cap: time.Millisecond} // the schedule's own delays come on top
-	cfg.DriverSlots, cfg.StableFor, cfg.RestartTimeout = u.schedule.Slots, u.schedule.StableFor, u.schedule.RestartTimeout
+	cfg.StableFor = u.schedule.StableFor
 	cfg.VerifyTimeout = u.schedule.VerifyTimeout
 	cfg.MaxAttempts, cfg.MaxDeliveries = u.schedule.MaxAttempts, u.schedule.MaxDeliveries
+	driver := boundedConfig(w)
+	driver.Slots, driver.RestartTimeout = u.schedule.Slots, u.schedule.RestartTimeout
+	var err error
+	cfg.Driver, err = bounded.New(driver)
+	if err != nil {
+		panic(err)
+	}
 	work, err := NewRestarter(cfg)
 	if err != nil {
 		panic(err)

@@ -24,7 +24,7 @@ func TestRestarter_saysOnceThatTheStoreIsAwayAndOnceThatItIsBack(t *testing.T) {
 		var log bytes.Buffer
 		back := time.Now().Add(time.Minute)
 		w := newWorld(t, func(w *world) {
-			w.cfg.Driver = perHost(newHost)
+			w.driver.Driver = perHost(newHost)
 			w.cfg.Logger = zerolog.New(zerolog.SyncWriter(&log))
 			w.store.Before = func(context.Context, storetest.Call) error {
 				if time.Now().Before(back) {

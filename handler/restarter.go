@@ -8,10 +8,11 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/mayhem-mandrill/mandrill/internal/journal"
+	"github.com/mayhem-mandrill/mandrill/internal/policy"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
+	"github.com/mayhem-mandrill/mandrill/internal/restart/bounded"
 )
 
 // A Journal records what a request has triggered, by compare-and-set. *journal.Journal says what its methods promise.
@@ -29,9 +30,20 @@ type Store interface {
 	Outcome(ctx context.Context, id uuid.UUID) (Outcome, error)
 }
 
-// RestarterConfig says how hosts are restarted. All durations and counts must be positive unless said otherwise.
+// A Control says what holds back a group of hosts, and is told what decides that. *control.Group says what its methods
+// promise.
+type Control interface {
+	Holds(ackWait time.Duration) (holds []policy.Hold, left time.Duration, err error)
+	Fell(ctx context.Context, o Outcome) error
+	Rose(ctx context.Context) error
+}
+
+// RestarterConfig says how the hosts of a group are restarted. All durations and counts must be positive unless said
+// otherwise.
 type RestarterConfig struct {
-	Driver  restart.Driver
+	Driver  *bounded.Driver
+	Rules   policy.Rules
+	Control Control
 	Journal Journal
 	Store   Store
 	// Tell announces an outcome to those who wait and watch. It must not block. Nil announces nothing.
@@ -39,13 +51,10 @@ type RestarterConfig struct {
 	Worker string         // this worker's name, for events and receipts
 	Logger zerolog.Logger // of what no message owns
 
-	DriverSlots    int           // calls of the driver at once
-	ProbeTimeout   time.Duration // one probe
-	ProbeInterval  time.Duration // the longest pause between two probes of a host that is waited for
-	RestartTimeout time.Duration // one call of Restart
-	VerifyTimeout  time.Duration // from a trigger, or its takeover, to a verified host
-	StableFor      time.Duration // how long a host must stay ready; may be 0
-	StoreTimeout   time.Duration // one try of a write to the store
+	ProbeInterval time.Duration // the longest pause between two probes of a host that is waited for
+	VerifyTimeout time.Duration // from a trigger, or its takeover, to a verified host
+	StableFor     time.Duration // how long a host must stay ready; may be 0
+	StoreTimeout  time.Duration // one try of a write to the store
 
 	Retry         Backoff // between attempts, and after what could not be done
 	MaxAttempts   int     // triggers of one request
@@ -56,6 +65,8 @@ func (c RestarterConfig) validate() error {
 	switch {
 	case c.Driver == nil:
 		return errors.New("restarter: Driver is missing")
+	case c.Control == nil:
+		return errors.New("restarter: Control is missing")
 	case c.Journal == nil:
 		return errors.New("restarter: Journal is missing")
 	case c.Store == nil:
@@ -69,10 +80,7 @@ func (c RestarterConfig) validate() error {
 		name  string
 		value int64
 	}{
-		{"DriverSlots", int64(c.DriverSlots)},
-		{"ProbeTimeout", int64(c.ProbeTimeout)},
 		{"ProbeInterval", int64(c.ProbeInterval)},
-		{"RestartTimeout", int64(c.RestartTimeout)},
 		{"VerifyTimeout", int64(c.VerifyTimeout)},
 		{"StoreTimeout", int64(c.StoreTimeout)},
 		{"MaxAttempts", int64(c.MaxAttempts)},
@@ -91,7 +99,6 @@ func (c RestarterConfig) validate() error {
 // A Restarter is the Work of saving requests and restarting their hosts.
 type Restarter struct {
 	cfg   RestarterConfig
-	slots *semaphore.Weighted
 	store *watchedStore
 }
 
@@ -103,8 +110,7 @@ func NewRestarter(cfg RestarterConfig) (*Restarter, error) {
 		return nil, err
 	}
 	return &Restarter{
-		cfg: cfg, slots: semaphore.NewWeighted(int64(cfg.DriverSlots)),
-		store: &watchedStore{Store: cfg.Store, log: cfg.Logger},
+		cfg: cfg, store: &watchedStore{Store: cfg.Store, log: cfg.Logger},
 	}, nil
 }
 
@@ -139,13 +145,36 @@ func (r *Restarter) Do(ctx context.Context, job *Job) Verdict {
 		verdict.Saved = saveErr == nil
 		return verdict
 	}
-	standing, err := rec.finish(ctx, outcome)
+	err = r.count(ctx, job, outcome)
+	var standing Outcome
+	if err == nil {
+		standing, err = rec.finish(ctx, outcome)
+	}
 	if err != nil {
 		verdict := r.verdict(ctx, job, err)
 		verdict.Saved = true
 		return verdict
 	}
 	return r.tell(standing)
+}
+
+// count tells the group's control of a host that did not come back, or of one that did. The first must be on record
+// before the message is settled, which makes room for the next host.
+func (r *Restarter) count(ctx context.Context, job *Job, o Outcome) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	defer context.AfterFunc(job.Lease.ctx, cancel)()
+	switch o.Reason {
+	case restart.ReasonNotReady, restart.ReasonUnconfirmed:
+		if err := r.cfg.Control.Fell(ctx, o); err != nil {
+			return &laterError{r.cfg.Retry.Delay(job.Deliveries()), fmt.Errorf("cannot count a host that did not come back: %w", err)}
+		}
+	case restart.ReasonVerified:
+		if err := r.cfg.Control.Rose(ctx); err != nil {
+			job.Log.Warn().Err(err).Msg("the row of hosts that did not come back goes on, although this one did")
+		}
+	}
+	return nil
 }
 
 // Reject implements Work. What cannot be read is saved as it came, and never had a trigger.

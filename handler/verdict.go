@@ -71,10 +71,7 @@ func (r Report) log(job *Job) {
 	} else {
 		job.Log.Debug().Msg(r.fate.String())
 	}
-	var panicked *panicError
-	if errors.As(r.Err, &panicked) {
-		job.Log.Error().Err(r.Err).Bytes("stack", panicked.stack).Msg("message panicked")
-	}
+	logPanic(job.Log, r.Err)
 	event := job.Log.Info().Stringer("fate", r.fate).Int("deliveries", r.Deliveries).Int("extended", r.Extended).
 		Bool("saved", r.Saved).Dur("took", r.Took)
 	if o := r.Outcome; o.Kind != "" {

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/mayhem-mandrill/mandrill/internal/policy"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 )
@@ -19,7 +17,11 @@ const minProbePause = 10 * time.Millisecond
 // another boot can only be somebody else's doing.
 func (p *passage) verify(ctx context.Context, open time.Time, elsewhere bool) (Outcome, error) {
 	began := time.Now()
-	settle, certain := p.cfg.Driver.Traits().Settle(p.job.AckWait())
+	traits := p.cfg.Driver.Traits()
+	settle, certain := traits.Settle(p.job.AckWait())
+	if p.endless && traits.Compare != restart.CompareAtEffect {
+		certain = false
+	}
 	var readySince time.Time
 	for {
 		state, err := p.probeInSlot(ctx)
@@ -31,8 +33,9 @@ func (p *passage) verify(ctx context.Context, open time.Time, elsewhere bool) (O
 		case err != nil: // unknown: neither changed nor gone
 			readySince = time.Time{}
 		case state.Epoch == p.last.From:
+			p.sound = now
 			if certain && now.Sub(open) >= settle {
-				return p.repeat(ctx)
+				return p.repeat(ctx, state)
 			}
 		case !state.Ready:
 			p.to, readySince = state.Epoch, time.Time{}
@@ -41,7 +44,7 @@ func (p *passage) verify(ctx context.Context, open time.Time, elsewhere bool) (O
 				p.to, readySince = state.Epoch, now
 			}
 			if now.Sub(readySince) >= p.cfg.StableFor {
-				return p.verified(elsewhere), nil
+				return p.verified(elsewhere, readySince), nil
 			}
 		}
 		if now.Sub(began) >= p.cfg.VerifyTimeout {
@@ -52,8 +55,16 @@ func (p *passage) verify(ctx context.Context, open time.Time, elsewhere bool) (O
 	}
 }
 
-func (p *passage) verified(elsewhere bool) Outcome {
+func (p *passage) verified(elsewhere bool, readySince time.Time) Outcome {
 	p.verifiedAt = time.Now().UTC()
+	p.check("epoch", fmt.Sprintf("%s, was %s", p.to, p.last.From))
+	p.check("ready", "yes")
+	if p.cfg.StableFor > 0 {
+		p.check("stable_for", p.verifiedAt.Sub(readySince).Round(time.Millisecond).String())
+	}
+	if !elsewhere && !p.sound.IsZero() {
+		p.down = readySince.Sub(p.sound)
+	}
 	p.job.Log.Debug().Str("from", string(p.last.From)).Str("to", string(p.to)).Msg("restarted")
 	if elsewhere {
 		return p.outcome(restart.Restarted, restart.ReasonChangedElsewhere, "another boot is running, which is not ours")
@@ -61,14 +72,21 @@ func (p *passage) verified(elsewhere bool) Outcome {
 	return p.outcome(restart.Restarted, restart.ReasonVerified, "another boot is running, and ready")
 }
 
+func (p *passage) check(name, result string) {
+	p.checks = append(p.checks, restart.Check{Name: name, Result: result})
+}
+
 // unverified says why VerifyTimeout ends the request. Neither is a reason to restart again.
 func (p *passage) unverified(probeErr error) policy.Refusal {
 	if p.to != "" {
+		p.check("epoch", fmt.Sprintf("%s, was %s", p.to, p.last.From))
+		p.check("ready", "no")
 		return policy.Refusal{
 			Kind: restart.Dead, Reason: restart.ReasonNotReady,
 			Detail: fmt.Sprintf("restarted, and not ready within %s", p.cfg.VerifyTimeout),
 		}
 	}
+	p.check("epoch", "still "+string(p.last.From)+", or no answer")
 	detail := fmt.Sprintf("triggered, and no other boot seen within %s", p.cfg.VerifyTimeout)
 	if probeErr != nil {
 		detail += ": " + probeErr.Error()
@@ -77,39 +95,12 @@ func (p *passage) unverified(probeErr error) policy.Refusal {
 }
 
 func (p *passage) probeInSlot(ctx context.Context) (restart.State, error) {
-	if err := p.slots.Acquire(ctx, 1); err != nil {
+	slot, err := p.cfg.Driver.Acquire(ctx)
+	if err != nil {
 		return restart.State{}, err
 	}
-	defer p.slots.Release(1)
-	return p.probe(ctx)
-}
-
-func (p *passage) probe(ctx context.Context) (restart.State, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.ProbeTimeout)
-	defer cancel()
-	return contain(func() (restart.State, error) { return p.cfg.Driver.Probe(ctx, p.job.Request.Host) })
-}
-
-// callRestart calls the driver. A panic says nothing of what it has done.
-func (p *passage) callRestart(ctx context.Context, t restart.Trigger) error {
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.RestartTimeout)
-	defer cancel()
-	_, err := contain(func() (struct{}, error) {
-		return struct{}{}, p.cfg.Driver.Restart(ctx, t)
-	})
-	return err
-}
-
-// A slot is the right to one call of the driver. It can be let go more than once.
-type slot struct {
-	of *semaphore.Weighted
-}
-
-func (s *slot) release() {
-	if s.of != nil {
-		s.of.Release(1)
-		s.of = nil
-	}
+	defer slot.Release()
+	return slot.Probe(ctx, p.job.Request.Host)
 }
 
 func pause(ctx context.Context, d time.Duration) {

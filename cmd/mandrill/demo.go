@@ -239,8 +239,10 @@ func (s *service) awaitEmpty(ctx context.Context) error {
 
 // fill adds what hosts, database and worker say.
 func (s *service) fill(ctx context.Context, d *demoSummary) error {
-	if hosts, ok := s.driver.(interface{ Boots() int }); ok {
-		d.Boots = hosts.Boots()
+	for _, g := range s.groups {
+		if hosts, ok := g.driver.(interface{ Boots() int }); ok {
+			d.Boots += hosts.Boots()
+		}
 	}
 	outcomes := map[restart.Kind]int{}
 	for e, err := range s.store.History(ctx, store.Filter{}) {

@@ -9,9 +9,12 @@ import (
 	"os"
 	"slices"
 	"sync"
+	_ "time/tzdata" // windows name time zones, and a container may have none
 
+	"github.com/mayhem-mandrill/mandrill/handler"
 	"github.com/mayhem-mandrill/mandrill/internal/config"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
+	"github.com/mayhem-mandrill/mandrill/internal/store"
 )
 
 // The exit codes of every verb.
@@ -38,14 +41,33 @@ type app struct {
 	stdout  io.Writer
 	stderr  *os.File
 
-	// newDriver makes the driver of a worker. A test puts hosts of its own there, which outlive the worker.
-	newDriver func(config.Config) (restart.Driver, error)
+	// newDriver makes the driver of a group. A test puts hosts of its own there, which outlive the worker.
+	newDriver func(config.Config, restart.Group) (restart.Driver, error)
+	// between is where a test puts itself between the parts of a worker.
+	between seams
+}
+
+// seams pass on what each is given, unless a test sees to it.
+type seams struct {
+	driver   func(restart.Driver) restart.Driver
+	store    func(store.Store) store.Store
+	journal  func(handler.Journal) handler.Journal
+	delivery func(handler.Delivery) handler.Delivery
+}
+
+func newSeams() seams {
+	return seams{
+		driver:   func(d restart.Driver) restart.Driver { return d },
+		store:    func(s store.Store) store.Store { return s },
+		journal:  func(j handler.Journal) handler.Journal { return j },
+		delivery: func(d handler.Delivery) handler.Delivery { return d },
+	}
 }
 
 func newApp() *app {
 	return &app{
 		environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		newDriver: newSimulated,
+		newDriver: newDriver, between: newSeams(),
 	}
 }
 

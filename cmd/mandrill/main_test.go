@@ -60,7 +60,7 @@ func (m leakTest) Run() int {
 func workerWithHostsElsewhere() int {
 	setLogFormat()
 	a := newApp()
-	a.newDriver = func(config.Config) (restart.Driver, error) {
+	a.newDriver = func(config.Config, restart.Group) (restart.Driver, error) {
 		url := os.Getenv(fleetVariable)
 		if url == "" {
 			return nil, errors.New(fleetVariable + " is not set")

@@ -62,10 +62,8 @@ func (a *app) repair(cmd *cobra.Command, o repairOptions) (err error) {
 		}
 	}
 	log := a.newLogger(cfg.Log)
-	r := &repairer{worker: workerName(), probeTimeout: cfg.ProbeTimeout, dryRun: o.dryRun}
-	if r.driver, err = a.newDriver(cfg); err != nil {
-		return err
-	}
+	r := &repairer{worker: workerName(), probeTimeout: cfg.ProbeTimeout, dryRun: o.dryRun, drivers: a.newDrivers(cfg)}
+	defer func() { err = errors.Join(err, r.drivers.close()) }()
 	e, err := a.endpoint(cfg)
 	if err != nil {
 		return err
@@ -92,7 +90,7 @@ func (a *app) repair(cmd *cobra.Command, o repairOptions) (err error) {
 
 // A repairer compares the journal with the database.
 type repairer struct {
-	driver       restart.Driver
+	drivers      *drivers
 	store        store.Store
 	events       *journal.Journal
 	work         jetstream.Stream
@@ -228,7 +226,7 @@ func (r *repairer) ask(ctx context.Context, e journal.Entry) (detail string, now
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.probeTimeout)
 	defer cancel()
-	state, err := r.driver.Probe(ctx, e.Key.Host)
+	state, err := r.drivers.probe(ctx, e.Key.Group, e.Key.Host)
 	switch {
 	case err != nil:
 		return fmt.Sprintf("%s; the host does not answer: %v", detail, err), ""

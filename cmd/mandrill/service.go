@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,8 +20,9 @@ import (
 	"github.com/mayhem-mandrill/mandrill/internal/control"
 	"github.com/mayhem-mandrill/mandrill/internal/deadletter"
 	"github.com/mayhem-mandrill/mandrill/internal/journal"
+	"github.com/mayhem-mandrill/mandrill/internal/policy"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
-	"github.com/mayhem-mandrill/mandrill/internal/restart/simulated"
+	"github.com/mayhem-mandrill/mandrill/internal/restart/bounded"
 	"github.com/mayhem-mandrill/mandrill/internal/store"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
@@ -34,12 +36,23 @@ type service struct {
 	server   *embeddedServer // nil where the server is somebody else's
 	conn     *connection
 	streams  stream.Streams
-	control  jetstream.KeyValue
+	bucket   jetstream.KeyValue
 	store    store.Store
-	driver   restart.Driver
 	tally    *tally
-	groups   []*consumer.Consumer
+	between  seams
+	watcher  *control.Watcher
+	groups   []*served
 	closers  closers
+}
+
+// served is one group that a service serves.
+type served struct {
+	name     restart.Group
+	driver   restart.Driver
+	bounded  *bounded.Driver
+	rules    policy.Rules
+	control  *control.Group
+	consumer *consumer.Consumer
 }
 
 // serviceOptions are what a service is told beside its configuration.
@@ -54,15 +67,20 @@ type serviceOptions struct {
 // here.
 func (a *app) openService(ctx context.Context, cfg config.Config, o serviceOptions) (s *service, err error) {
 	log := o.log
-	s = &service{cfg: cfg, log: log, name: workerName(), tally: newTally()}
+	s = &service{cfg: cfg, log: log, name: workerName(), tally: newTally(), between: a.between}
 	s.closers.log = log
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.closers.closeAll())
 		}
 	}()
-	if s.driver, err = a.newDriver(cfg); err != nil {
-		return s, err
+	for _, name := range cfg.Groups {
+		g, err := a.newServed(cfg.For(name), name, log)
+		if err != nil {
+			return s, err
+		}
+		s.groups = append(s.groups, g)
+		s.closers.add("driver of group "+string(name), func() error { return closeDriver(g.driver) })
 	}
 	if err := s.openServer(ctx, a); err != nil {
 		return s, err
@@ -76,23 +94,10 @@ func (a *app) openService(ctx context.Context, cfg config.Config, o serviceOptio
 	if err := s.claimStore(ctx, o.adoptStore); err != nil {
 		return s, err
 	}
-	work, err := s.newWork(ctx, o.messages)
-	if err != nil {
+	if err := s.openControl(ctx); err != nil {
 		return s, err
 	}
-	for _, group := range cfg.Groups {
-		c, err := consumer.New(consumer.Config{
-			Conn: s.conn.Conn, Group: group, Settings: s.settings(),
-			MaxInFlight: cfg.MaxInFlight, Grace: cfg.Grace, Logger: log,
-			Handle:   func(ctx context.Context, d *consumer.Delivery) { work.Handle(ctx, d) },
-			Recorded: func(ctx context.Context, d *consumer.Delivery) (bool, error) { return work.Recorded(ctx, d) },
-		})
-		if err != nil {
-			return s, err
-		}
-		s.groups = append(s.groups, c)
-	}
-	return s, nil
+	return s, s.openGroups(ctx, o.messages)
 }
 
 func (s *service) settings() stream.Settings {
@@ -133,15 +138,8 @@ func (s *service) openConnection(ctx context.Context) (err error) {
 	if s.streams, err = stream.Ensure(ctx, js, s.settings()); err != nil {
 		return err
 	}
-	if s.control, err = stream.EnsureControl(ctx, js, s.settings()); err != nil {
-		return err
-	}
-	for _, group := range s.cfg.Groups {
-		if _, err := stream.EnsureConsumer(ctx, js, group, s.settings()); err != nil {
-			return err
-		}
-	}
-	return nil
+	s.bucket, err = stream.EnsureControl(ctx, js, s.settings())
+	return err
 }
 
 func (s *service) openStore(ctx context.Context) (err error) {
@@ -167,44 +165,102 @@ func (s *service) claimStore(ctx context.Context, adopt bool) error {
 		Identity: s.store.Identity(), Shown: describeDatabase(s.cfg), Worker: s.name, At: time.Now().UTC(),
 	}
 	for _, group := range s.cfg.Groups {
-		if err := control.ClaimStore(ctx, s.control, group, claim, adopt); err != nil {
+		if err := control.ClaimStore(ctx, s.bucket, group, claim, adopt); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// newWork joins journal, store, driver and dead letters to the handler of messages.
-func (s *service) newWork(ctx context.Context, messages zerolog.Logger) (*handler.Handler, error) {
+// openGroups joins what the groups have in common, journal, store and dead letters, to what each has of its own.
+func (s *service) openGroups(ctx context.Context, messages zerolog.Logger) error {
 	events, err := journal.Open(ctx, journal.Config{
 		Conn: s.conn.Conn, Created: s.streams.JournalCreated, MaxAge: s.streams.JournalMaxAge,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	js, err := jetstream.New(s.conn.Conn)
 	if err != nil {
-		return nil, fmt.Errorf("cannot use JetStream: %w", err)
+		return fmt.Errorf("cannot use JetStream: %w", err)
 	}
 	box, err := deadletter.Open(ctx, js)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	cfg := s.cfg
+	for _, g := range s.groups {
+		if err := s.openGroup(g, events, box, messages); err != nil {
+			return err
+		}
+		if _, err := stream.EnsureConsumer(ctx, js, g.name, g.control.Settings(s.settingsOf(g.name))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openGroup brings a group up to where its messages could be pulled.
+func (s *service) openGroup(g *served, events handler.Journal, box handler.DeadLetters, messages zerolog.Logger) error {
+	cfg := s.cfg.For(g.name)
 	retry := handler.Backoff{Base: cfg.Retry.Base, Cap: cfg.Retry.Cap}
 	restarter, err := handler.NewRestarter(handler.RestarterConfig{
-		Driver: s.driver, Journal: events, Store: s.store, Tell: s.tell, Worker: s.name, Logger: s.log,
-		DriverSlots: cfg.Driver.Slots, ProbeTimeout: cfg.ProbeTimeout, ProbeInterval: cfg.ProbeInterval,
-		RestartTimeout: cfg.RestartTimeout, VerifyTimeout: cfg.VerifyTimeout, StableFor: cfg.StableFor,
+		Driver: g.bounded, Rules: g.rules, Control: g.control,
+		Journal: s.between.journal(events), Store: s.between.store(s.store), Tell: s.tell, Worker: s.name, Logger: s.log,
+		ProbeInterval: cfg.ProbeInterval, VerifyTimeout: cfg.VerifyTimeout, StableFor: cfg.StableFor,
 		StoreTimeout: cfg.SaveTimeout,
 		Retry:        retry, MaxAttempts: cfg.Retry.MaxAttempts, MaxDeliveries: cfg.MaxDeliveries,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return handler.New(handler.Config{
+	work, err := handler.New(handler.Config{
 		Work: restarter, DeadLetters: box, MaxLease: cfg.MaxLease, Retry: retry, Settled: s.tally.add, Logger: messages,
 	})
+	if err != nil {
+		return err
+	}
+	g.consumer, err = consumer.New(consumer.Config{
+		Conn: s.conn.Conn, Group: g.name,
+		Settings:    func() stream.Settings { return g.control.Settings(s.settingsOf(g.name)) },
+		MaxInFlight: cfg.MaxInFlight, Grace: cfg.Grace, Logger: s.log,
+		Handle:   func(ctx context.Context, d *consumer.Delivery) { work.Handle(ctx, s.between.delivery(d)) },
+		Recorded: func(ctx context.Context, d *consumer.Delivery) (bool, error) { return work.Recorded(ctx, d) },
+	})
+	return err
+}
+
+// settingsOf returns what a group's consumer is created with, unless the control bucket says otherwise.
+func (s *service) settingsOf(group restart.Group) stream.Settings {
+	cfg := s.cfg.For(group)
+	return stream.Settings{Replicas: cfg.Replicas, AckWait: cfg.AckWait, Budget: cfg.Budget}
+}
+
+// controlEvery is the time between two looks at what steers the groups. A trigger needs one that is not older than a
+// lease, whose length is the consumer's and not this worker's configuration: three may fail of the shortest there is.
+const controlEvery = 250 * time.Millisecond
+
+// openControl finds out what holds the groups back, before anything could be pulled.
+func (s *service) openControl(ctx context.Context) (err error) {
+	s.watcher, err = control.NewWatcher(control.WatcherConfig{
+		Conn: s.conn.Conn, KV: s.bucket, Every: controlEvery, Logger: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	js, err := jetstream.New(s.conn.Conn)
+	if err != nil {
+		return fmt.Errorf("cannot use JetStream: %w", err)
+	}
+	for _, g := range s.groups {
+		g.control, err = control.NewGroup(control.GroupConfig{
+			Watcher: s.watcher, JS: js, KV: s.bucket, Group: g.name, Rules: g.rules,
+			StopAfter: s.cfg.For(g.name).StopAfter, Worker: s.name, Logger: s.log,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return s.watcher.Refresh(ctx)
 }
 
 // tell announces an outcome to those who wait and watch. It is a courtesy: who did not hear it asks the history.
@@ -236,11 +292,15 @@ func (s *service) work(ctx context.Context) error {
 		s.log.Info().Str("cause", context.Cause(running).Error()).Stringer("grace", s.cfg.Grace).
 			Msg("stopping: no more pulling, handing back what was not triggered")
 	})()
-	for _, c := range s.groups {
-		group.Go(func() error { return c.Run(running) })
-	}
-	for _, g := range s.cfg.Groups {
-		group.Go(func() error { return control.WatchStore(running, s.control, g, s.store.Identity()) })
+	// What steers the groups is known for as long as there is work: until all of it has ended, not until the stop.
+	steering, stopSteering := context.WithCancel(context.WithoutCancel(ctx))
+	var steered sync.WaitGroup
+	defer func() { stopSteering(); steered.Wait() }()
+	steered.Go(func() { s.watcher.Run(steering) })
+	for _, g := range s.groups {
+		group.Go(func() error { return g.consumer.Run(running) })
+		group.Go(func() error { return g.control.Run(running) })
+		group.Go(func() error { return control.WatchStore(running, s.bucket, g.name, s.store.Identity()) })
 	}
 	group.Go(func() error {
 		enforceRetention(running, s.store, s.cfg.History.Keep, s.log)
@@ -286,17 +346,4 @@ func workerName() string {
 		host = "unknown"
 	}
 	return fmt.Sprintf("%s-%s", host, uuid.NewString()[:8])
-}
-
-// newSimulated makes the driver that restarts nothing real.
-func newSimulated(cfg config.Config) (restart.Driver, error) {
-	s := cfg.Simulated
-	fleet, err := simulated.New(simulated.Config{
-		Seed: s.Seed, RestartMin: s.RestartMin, RestartMax: s.RestartMax,
-		FailureRate: s.FailureRate, HangRate: s.HangRate, LateRate: s.LateRate, SlowRate: s.SlowRate,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("simulated: %w", err)
-	}
-	return fleet, nil
 }

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/spf13/cobra"
+
+	"github.com/mayhem-mandrill/mandrill/internal/config"
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
+	"github.com/mayhem-mandrill/mandrill/internal/stream"
+)
+
+// steerSettings are the settings of a verb that steers the workers of a fleet.
+var steerSettings = []string{
+	"nats", "nats_context", "creds", "token", "tls.ca", "tls.cert", "tls.key", "data", "log.level", "log.format",
+}
+
+// A steering wheel is what a verb needs to steer the workers of a fleet.
+type wheel struct {
+	app  *app
+	conn *connection
+	js   jetstream.JetStream
+	kv   jetstream.KeyValue // the control bucket
+}
+
+// withWheel calls do with the control bucket, which the first worker creates.
+func (a *app) withWheel(ctx context.Context, cfg config.Config, verb string, do func(context.Context, *wheel) error) (err error) {
+	e, err := a.endpoint(cfg)
+	if err != nil {
+		return err
+	}
+	conn, err := e.connect(ctx, "mandrill "+verb, a.newLogger(cfg.Log))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.close()) }()
+	js, err := jetstream.New(conn.Conn)
+	if err != nil {
+		return fmt.Errorf("cannot use JetStream: %w", err)
+	}
+	kv, err := js.KeyValue(ctx, stream.Control)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		return fmt.Errorf("there is no bucket %s, which the first worker creates: start a worker", stream.Control)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot use bucket %q: %w", stream.Control, err)
+	}
+	return do(ctx, &wheel{app: a, conn: conn, js: js, kv: kv})
+}
+
+// groupArg returns the group that a verb was given as an argument.
+func groupArg(cmd *cobra.Command, arg string) (restart.Group, error) {
+	group, err := restart.ParseGroup(arg)
+	if err != nil {
+		return "", usagef("%s: %w", cmd.Name(), err)
+	}
+	return group, nil
+}
