@@ -37,9 +37,13 @@ fmt:
 vuln:
 	$(GOVULNCHECK) ./...
 
+# Every target in turn, each for FUZZTIME.
 fuzz:
-	go test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/restart
-	go test -run '^$$' -fuzz '^FuzzLoad$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/config
+	@for file in $$(grep -rl '^func Fuzz' --include='*_test.go' .); do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$file); do \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./$$(dirname $$file) || exit 1; \
+		done; \
+	done
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/mandrill ./cmd/mandrill

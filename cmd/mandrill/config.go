@@ -2,9 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"text/tabwriter"
 
+	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"github.com/mayhem-mandrill/mandrill/internal/config"
@@ -29,7 +31,11 @@ func (a *app) configCheckCommand() *cobra.Command {
 		Example: "  mandrill config check --config mandrill.yaml",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if _, err := a.loadConfig(cmd, nil); err != nil {
+			loaded, err := a.loadConfig(cmd, nil)
+			if err != nil {
+				return err
+			}
+			if err := a.checkGroups(loaded.Config); err != nil {
 				return err
 			}
 			fmt.Fprintln(a.stdout, "the configuration is valid")
@@ -38,6 +44,22 @@ func (a *app) configCheckCommand() *cobra.Command {
 	}
 	config.AddFlags(cmd.Flags())
 	return cmd
+}
+
+// checkGroups makes what the groups have of their own, which dials nothing, and lets go of it again.
+func (a *app) checkGroups(cfg config.Config) error {
+	var problems []error
+	for _, name := range cfg.Groups {
+		g, err := a.newServed(cfg.For(name), name, zerolog.Nop())
+		if err == nil {
+			err = closeDriver(g.driver)
+		}
+		problems = append(problems, err)
+	}
+	if err := errors.Join(problems...); err != nil {
+		return &config.UsageError{Err: err}
+	}
+	return nil
 }
 
 func (a *app) configShowCommand() *cobra.Command {

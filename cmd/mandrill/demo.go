@@ -119,7 +119,7 @@ func (a *app) demo(cmd *cobra.Command, o demoOptions) (err error) {
 
 // settings returns what the demo sets unless a flag says otherwise.
 func (o demoOptions) settings(folder string) map[string]string {
-	settings := map[string]string{"data": folder, "simulated.seed": strconv.FormatUint(o.seed, 10)}
+	settings := map[string]string{"data": folder, "driver.kind": config.DriverSimulated, "simulated.seed": strconv.FormatUint(o.seed, 10)}
 	for key, value := range demoSettings {
 		settings[key] = value
 	}

@@ -48,7 +48,7 @@ func newDriverOf(cfg config.Config, group restart.Group) (restart.Driver, error)
 		c := cfg.SSH
 		return ssh.New(ssh.Config{
 			User: c.User, Port: c.Port, Key: c.Key, Agent: c.Agent, KnownHosts: c.KnownHosts, Jump: c.Jump,
-			BootID: c.BootID, Uptime: c.Uptime, Reboot: c.Reboot, Ready: c.Ready, Timeout: c.DialTimeout,
+			BootID: c.BootID, Uptime: c.Uptime, Reboot: c.Reboot, Ready: c.Ready, Timeout: c.Timeout,
 		})
 	case config.DriverDocker:
 		c := cfg.Docker

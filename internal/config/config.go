@@ -125,16 +125,16 @@ type Command struct {
 
 // SSH tells the ssh driver how to reach hosts, and what to run there.
 type SSH struct {
-	User        string
-	Port        int
-	Key, Agent  string
-	KnownHosts  []string
-	Jump        string
-	Reboot      string // empty: the driver's own, as are BootID and Uptime
-	Ready       string
-	BootID      string
-	Uptime      string
-	DialTimeout time.Duration
+	User       string
+	Port       int
+	Key, Agent string
+	KnownHosts []string
+	Jump       string
+	Reboot     string // empty: the driver's own, as are BootID and Uptime
+	Ready      string
+	BootID     string
+	Uptime     string
+	Timeout    time.Duration
 }
 
 // Docker tells the docker driver where the engine is, and which container is a host.

@@ -236,7 +236,7 @@ func TestGroup_ErrSection(t *testing.T) {
 		{"groups: [web]", `1:9: groups: is a section: write the groups' names below it, indented`},
 		{"groups: web", `1:9: groups: is a section: write the groups' names below it, indented`},
 		{"groups: {web: 5}", `1:15: groups.web: is a section: write settings below it, indented`},
-		{"groups: {web: {ssh: on}}", `1:21: groups.web.ssh: is a section: write user, port, key, agent, known_hosts, jump, reboot, ready, boot_id, uptime, dial_timeout below it, indented`},
+		{"groups: {web: {ssh: on}}", `1:21: groups.web.ssh: is a section: write user, port, key, agent, known_hosts, jump, reboot, ready, boot_id, uptime, timeout below it, indented`},
 		{"groups: {web: {budget: 0}}", `1:24: groups.web.budget: "0" is less than 1`},
 		{"groups: {web: {budget: [1]}}", `1:24: groups.web.budget: takes one value, not a list`},
 		{"groups: {web: {deny: ['${NOPE}']}}", `1:23: groups.web.deny: uses ${NOPE}, which is not set: set it, or write ${NOPE:-default}`},
@@ -253,7 +253,7 @@ func TestGroup_ErrSection(t *testing.T) {
 		{"groups: {web: {driver: {kind: webhook}, webhook: {probe_url: a, restart_url: b}}}", `default: groups.web.webhook.max_delay: is missing; it is needed by groups.web.driver.kind, which is webhook (file m.yaml:1:31)`},
 		{"groups: {web: {driver: {kind: ssh}, ssh: {key: /k, known_hosts: []}}}\ngroup: db", `1:65: groups.web.ssh.known_hosts: is missing; it is needed by groups.web.driver.kind, which is ssh (file m.yaml:1:31)`},
 		// A problem that is told already brings no further one.
-		{"groups: {web: {driver: {kind: ssh}, ssh: on}}", `1:42: groups.web.ssh: is a section: write user, port, key, agent, known_hosts, jump, reboot, ready, boot_id, uptime, dial_timeout below it, indented`},
+		{"groups: {web: {driver: {kind: ssh}, ssh: on}}", `1:42: groups.web.ssh: is a section: write user, port, key, agent, known_hosts, jump, reboot, ready, boot_id, uptime, timeout below it, indented`},
 		{"groups: {web: {driver: {kind: command}, command: {probe: a, restart: '${NOPE}', max_delay: 1s}}}", `1:70: groups.web.command.restart: uses ${NOPE}, which is not set: set it, or write ${NOPE:-default}`},
 		{"groups: {web: {driver: {kind: shh}}}", `1:31: groups.web.driver.kind: "shh" is none of simulated, command, ssh, docker, webhook`},
 	} {

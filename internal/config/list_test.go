@@ -17,26 +17,26 @@ func TestList_IsTheSameWhereverItStands(t *testing.T) {
 		flags    []string
 		want     []string
 	}{
-		{file: `deny: a,b`, variable: "a,b", flags: []string{"a,b"}, want: []string{"a,b"}},
-		{file: `deny: [a, "b,c"]`, variable: `["a","b,c"]`, flags: []string{"a", "b,c"}, want: []string{"a", "b,c"}},
-		{file: "deny:\n- a\n- b,c", variable: `[a, "b,c"]`, flags: []string{`["a","b,c"]`}, want: []string{"a", "b,c"}},
-		{file: `deny: ["[a"]`, variable: `["[a"]`, flags: []string{`["[a"]`}, want: []string{"[a"}},
-		{file: `deny: "[a"`, variable: `['[a']`, flags: []string{`["[a"]`}, want: []string{"[a"}},
-		{file: `deny: [a, b, c, d]`, variable: "[a,b,c,d]", flags: []string{"a", `["b","c"]`, "", "d"}, want: []string{"a", "b", "c", "d"}},
-		{file: `deny: [007, true, 1e3]`, variable: `[007, true, 1e3]`, flags: []string{"007", "true", "1e3"}, want: []string{"007", "true", "1e3"}},
-		{file: `deny: [mon-fri 22:00-04:00]`, variable: `mon-fri 22:00-04:00`, flags: []string{"[mon-fri 22:00-04:00]"}, want: []string{"mon-fri 22:00-04:00"}},
-		{file: `deny: ["\u00fc\"\\"]`, variable: `["\u00fc\"\\"]`, flags: []string{`ü"\`}, want: []string{`ü"\`}},
-		{file: `deny: []`, variable: "", flags: []string{""}},
-		{file: `deny: ""`, variable: "[]", flags: []string{"[]"}},
-		{file: `deny: ${NONE:-}`, variable: "[ ]", flags: []string{"", ""}},
-		{file: `deny: ["${G}", "x${G}"]`, variable: `["a,[b","xa,[b"]`, flags: []string{"a,[b", "xa,[b"}, want: []string{"a,[b", "xa,[b"}},
-		{file: `deny: ${L}`, variable: `["[a,b]"]`, flags: []string{`["[a,b]"]`}, want: []string{"[a,b]"}}, // a variable in the file is a value and nothing more
+		{file: `self: a,b`, variable: "a,b", flags: []string{"a,b"}, want: []string{"a,b"}},
+		{file: `self: [a, "b,c"]`, variable: `["a","b,c"]`, flags: []string{"a", "b,c"}, want: []string{"a", "b,c"}},
+		{file: "self:\n- a\n- b,c", variable: `[a, "b,c"]`, flags: []string{`["a","b,c"]`}, want: []string{"a", "b,c"}},
+		{file: `self: ["[a"]`, variable: `["[a"]`, flags: []string{`["[a"]`}, want: []string{"[a"}},
+		{file: `self: "[a"`, variable: `['[a']`, flags: []string{`["[a"]`}, want: []string{"[a"}},
+		{file: `self: [a, b, c, d]`, variable: "[a,b,c,d]", flags: []string{"a", `["b","c"]`, "", "d"}, want: []string{"a", "b", "c", "d"}},
+		{file: `self: [007, true, 1e3]`, variable: `[007, true, 1e3]`, flags: []string{"007", "true", "1e3"}, want: []string{"007", "true", "1e3"}},
+		{file: `self: [mon-fri 22:00-04:00]`, variable: `mon-fri 22:00-04:00`, flags: []string{"[mon-fri 22:00-04:00]"}, want: []string{"mon-fri 22:00-04:00"}},
+		{file: `self: ["\u00fc\"\\"]`, variable: `["\u00fc\"\\"]`, flags: []string{`ü"\`}, want: []string{`ü"\`}},
+		{file: `self: []`, variable: "", flags: []string{""}},
+		{file: `self: ""`, variable: "[]", flags: []string{"[]"}},
+		{file: `self: ${NONE:-}`, variable: "[ ]", flags: []string{"", ""}},
+		{file: `self: ["${G}", "x${G}"]`, variable: `["a,[b","xa,[b"]`, flags: []string{"a,[b", "xa,[b"}, want: []string{"a,[b", "xa,[b"}},
+		{file: `self: ${L}`, variable: `["[a,b]"]`, flags: []string{`["[a,b]"]`}, want: []string{"[a,b]"}}, // a variable in the file is a value and nothing more
 	} {
-		const weaker = "deny: weaker"
+		const weaker = "self: weaker"
 		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
-		AddFlags(flags, "deny")
+		AddFlags(flags, "self")
 		for _, text := range tt.flags {
-			if err := flags.Parse([]string{"--deny", text}); err != nil {
+			if err := flags.Parse([]string{"--self", text}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -46,13 +46,13 @@ func TestList_IsTheSameWhereverItStands(t *testing.T) {
 			flags      map[string][]string
 		}{
 			{"file", tt.file, []string{"G=a,[b", "L=[a,b]"}, nil},
-			{"environment", weaker, []string{"MANDRILL_DENY=" + tt.variable}, nil},
-			{"flag", weaker, []string{"MANDRILL_DENY=weaker"}, ChangedFlags(flags)},
+			{"environment", weaker, []string{"MANDRILL_SELF=" + tt.variable}, nil},
+			{"flag", weaker, []string{"MANDRILL_SELF=weaker"}, ChangedFlags(flags)},
 		} {
 			got, err := loadText(source.file, source.environ, source.flags)
 			if err != nil {
 				t.Errorf("%s: %v", source.name, err)
-			} else if diff := cmp.Diff(tt.want, got.Config.Deny); diff != "" {
+			} else if diff := cmp.Diff(tt.want, got.Config.Self); diff != "" {
 				t.Errorf("%s, %+v:\n%s", source.name, source, diff)
 			}
 		}
@@ -65,10 +65,10 @@ func TestList_ErrBracketsThatHoldNoList(t *testing.T) {
 			t.Errorf("%q: got %q, want an error", text, got)
 		}
 	}
-	_, err := loadText("", []string{"MANDRILL_DENY=[a"}, map[string][]string{"only": {"b", "[{c}]"}})
+	_, err := loadText("", []string{"MANDRILL_SELF=[a"}, map[string][]string{"only": {"b", "[{c}]"}})
 	want := []string{
-		`environment MANDRILL_DENY: deny: "[a" is not a list: write ["one","two"], or one text that does not begin with [`,
 		`flag --only: only: "[{c}]" is not a list: write ["one","two"], or one text that does not begin with [`,
+		`environment MANDRILL_SELF: self: "[a" is not a list: write ["one","two"], or one text that does not begin with [`,
 	}
 	if diff := cmp.Diff(want, lines(t, err)); diff != "" {
 		t.Error(diff)

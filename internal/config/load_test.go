@@ -82,7 +82,7 @@ var samples = map[string][3]string{
 	"publish.timeout":        {"1s", "2s", "3s"},
 	"window.open":            {"mon-fri 22:00-04:00", `["sat,sun 01:00-02:00","daily 03:00-04:00"]`, "daily 05:00-06:00"},
 	"window.except":          {`["2026-12-24","2026-12-31"]`, "2026-12-24/2027-01-02", "2027-01-01"},
-	"window.zone":            {"Europe/Berlin", "America/New_York", "Local"},
+	"window.zone":            {"Europe/Berlin", "America/New_York", "Asia/Kolkata"},
 	"window.restart_takes":   {"0s", "1m", "2m"},
 	"deny":                   {"db-*.example.net", `["a","b"]`, "c"},
 	"only":                   {`["a","b"]`, "web-*", "[]"},
@@ -113,7 +113,7 @@ var samples = map[string][3]string{
 	"ssh.ready":              {"test -e /run/ready", "b", "c"},
 	"ssh.boot_id":            {"/a", "/b", "/c"},
 	"ssh.uptime":             {"/a", "/b", "/c"},
-	"ssh.dial_timeout":       {"100ms", "1s", "10m"},
+	"ssh.timeout":            {"100ms", "1s", "10m"},
 	"docker.endpoint":        {"unix:///a", "tcp://b:2376", "unix:///c"},
 	"docker.tls_ca":          {"/a", "/b", "/c"},
 	"docker.tls_cert":        {"/a", "/b", "/c"},
@@ -308,7 +308,7 @@ ssh.reboot=
 ssh.ready=
 ssh.boot_id=
 ssh.uptime=
-ssh.dial_timeout=10s
+ssh.timeout=15s
 docker.endpoint=
 docker.tls_ca=
 docker.tls_cert=
@@ -399,7 +399,7 @@ func TestLoad_ErrValue(t *testing.T) {
 		{"command: {output: 1048577}", `1:19: command.output: "1048577" is more than 1048576`},
 		{"command: {probe: [/p, \"a\\n\"]}", `1:23: command.probe: "a\n" has a line end or another control character`},
 		{"command: {env: [A, B C]}", `1:20: command.env: the value is not the name of a variable: letters, digits and '_', and no value`},
-		{"deny: [a, '']", `1:11: deny: "" has nothing in it`},
+		{"self: [a, '']", `1:11: self: "" has nothing in it`},
 		{"ssh: {port: 65536}", `1:13: ssh.port: "65536" is more than 65535`},
 		{"ssh: {known_hosts: [/a, ~/b]}", `1:25: ssh.known_hosts: "~/b" begins with ~, which only a shell understands; write the path in full`},
 		{"docker: {stop_timeout: 0s}", `1:24: docker.stop_timeout: "0s" is less than 1s`},

@@ -58,7 +58,7 @@ var rules = []rule{
 	{"internal/stream", vocabulary, "everybody else spells subjects through it"},
 	{"internal/natsd", nil, "it runs a server, whatever that is for"},
 	{"internal/natsd/*", []string{"internal/natsd"}, "a test's server is a server"},
-	{"internal/config", vocabulary, "it checks values, and builds nothing"},
+	{"internal/config", append([]string{"internal/policy"}, vocabulary...), "it checks values, and builds nothing"},
 	{"internal/importtest", nil, "it only looks"},
 }
 
