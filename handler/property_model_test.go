@@ -13,6 +13,7 @@ import (
 
 	"github.com/mayhem-mandrill/mandrill/internal/journal"
 	"github.com/mayhem-mandrill/mandrill/internal/journal/journaltest"
+	"github.com/mayhem-mandrill/mandrill/internal/policy"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/restart/bounded"
 	"github.com/mayhem-mandrill/mandrill/internal/store"
@@ -92,7 +93,7 @@ func (u *universe) newWorker(slot, incarnation int) *worker {
 	w.intake, w.stopIntake = context.WithCancel(context.Background())
 	w.work, w.stopWork = context.WithCancelCause(context.Background())
 	cfg := restarterConfig()
-	cfg.Control, cfg.Journal, cfg.Store, cfg.Tell, cfg.Worker = &fakeControl{}, w, (*propertyStore)(w), w.tell, w.name
+	cfg.Control, cfg.Journal, cfg.Store, cfg.Tell, cfg.Worker = (*propertyControl)(u), w, (*propertyStore)(w), w.tell, w.name
 	cfg.ProbeInterval = 2 * time.Second
 	cfg.Retry = Backoff{Base: time.Millisecond, Cap: time.Millisecond} // the schedule's own delays come on top
 	cfg.StableFor = u.schedule.StableFor
@@ -652,7 +653,32 @@ func (w *worker) Probe(ctx context.Context, _ restart.Host) (restart.State, erro
 	}
 }
 
+// propertyControl is the group's control, which all workers hear at once.
+type propertyControl universe
+
+func (c *propertyControl) Holds(ackWait time.Duration) ([]policy.Hold, time.Duration, error) {
+	since := time.Since(c.began)
+	for _, h := range c.schedule.Holds {
+		switch {
+		case since < h.From || since >= h.From+h.For:
+		case h.Dark:
+			return nil, 0, errors.New("the bucket has not answered")
+		default:
+			return byHand, ackWait, nil
+		}
+	}
+	return nil, ackWait, nil
+}
+
+func (c *propertyControl) Fell(context.Context, Outcome) error { return nil }
+func (c *propertyControl) Rose(context.Context) error          { return nil }
+
 func (w *worker) Restart(ctx context.Context, t restart.Trigger) error {
+	if holds, _, err := (*propertyControl)(w.universe).Holds(ackWait); err != nil || len(holds) > 0 {
+		w.mu.Lock()
+		w.wrong = append(w.wrong, fmt.Sprintf("%s: triggered while the group is held back", w.name))
+		w.mu.Unlock()
+	}
 	n := w.begin(opRestart)
 	c := w.schedule.trigger(n)
 	answer := make(chan error, 1)

@@ -31,6 +31,8 @@ type schedule struct {
 	Triggers []trigger // of the calls of Restart, in order; then all goes well
 	// Down is how long a boot takes, and Unready how long the host is not ready then.
 	Down, Unready, ProbeTakes, BlindFrom, BlindUntil time.Duration
+	// Holds are when the group is paused or, if dark, nobody can tell.
+	Holds []heldSpan
 
 	Faults []fault
 	Wires  map[op][]wire // of the calls, in order; then all goes well
@@ -61,6 +63,12 @@ const (
 	serverKilled kind = "server killed"
 	rebooted     kind = "rebooted by hand"
 )
+
+// A heldSpan is a time in which nothing may be triggered.
+type heldSpan struct {
+	From, For time.Duration
+	Dark      bool
+}
 
 // A wire is how long a call takes, before and after its effect, and whether its answer is lost.
 type wire struct {
@@ -249,6 +257,11 @@ func (g genre) draw(t *rapid.T) schedule {
 		s.BlindFrom = lengths(time.Minute).Draw(t, "blind from")
 		s.BlindUntil = s.BlindFrom + lengths(longest).Draw(t, "blind for")
 	}
+	s.Holds = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) heldSpan {
+		return heldSpan{
+			From: lengths(longest).Draw(t, "held from"), For: lengths(longest).Draw(t, "held for"), Dark: rapid.Bool().Draw(t, "dark"),
+		}
+	}), 0, 2).Draw(t, "holds")
 	for _, o := range []op{opAppend, opSave, opFinish, opSettle, opBury, opLast} {
 		s.Wires[o] = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) wire {
 			w := wire{

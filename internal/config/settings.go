@@ -105,7 +105,7 @@ var table = []setting{
 		"Messages that one worker holds at once, for each group."),
 	integer("budget", "2000", 1, million, func(c *Config) *int { return &c.Budget },
 		"Messages of a group that all workers together hold at once. Used when the consumer is created.").whenReal("20").perGroup(),
-	integer("stop_after", "3", 1, million, func(c *Config) *int { return &c.StopAfter },
+	integer("stop_after", "3", 1, 1000, func(c *Config) *int { return &c.StopAfter },
 		"Hosts in a row that were restarted and did not come back, after which the group is paused until it is resumed.").perGroup(),
 	integer("max_deliveries", "50", 1, million, func(c *Config) *int { return &c.MaxDeliveries },
 		"Deliveries after which a message is not tried again, but ends dead as poison."),

@@ -27,10 +27,10 @@ type Fallen struct {
 	At     time.Time      `json:"at"`
 }
 
-// extend adds the host to the group's row, unless it is there already, and returns the row.
-func extend(ctx context.Context, kv jetstream.KeyValue, group restart.Group, f Fallen) (Row, error) {
+// extend adds the host to the group's row, unless it is there already or the row is full, and returns the row.
+func extend(ctx context.Context, kv jetstream.KeyValue, group restart.Group, f Fallen, full int) (Row, error) {
 	return changeRow(ctx, kv, group, func(row Row) Row {
-		if slices.ContainsFunc(row, func(other Fallen) bool { return other.ID == f.ID }) {
+		if len(row) >= full || slices.ContainsFunc(row, func(other Fallen) bool { return other.ID == f.ID }) {
 			return row
 		}
 		return append(row, f)

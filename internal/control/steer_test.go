@@ -424,7 +424,7 @@ func TestGroup_HostThatComesBackEndsTheRow(t *testing.T) {
 	wantHolds(t, w.holds(t))
 }
 
-func TestGroup_WorkersThatCountAtOnceLoseNoHost(t *testing.T) {
+func TestGroup_WorkersThatCountAtOncePauseOnceAndKeepNoMoreThanThePauseNames(t *testing.T) {
 	f := newFleet(t)
 	f.ensureConsumer(t, settings)
 	var counting sync.WaitGroup
@@ -443,7 +443,7 @@ func TestGroup_WorkersThatCountAtOnceLoseNoHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(state.Row) != 12 || len(state.Pauses) != 1 {
-		t.Errorf("got %d hosts in the row and pauses %+v, want 12 and the breaker's", len(state.Row), state.Pauses)
+	if len(state.Row) != 3 || len(state.Pauses) != 1 || state.Pauses[0].Cause != control.ByBreaker {
+		t.Errorf("got %d hosts in the row and pauses %+v, want 3 and the breaker's", len(state.Row), state.Pauses)
 	}
 }
