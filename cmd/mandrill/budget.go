@@ -39,27 +39,16 @@ worker: it counts for what is handed out from now on.`,
 	out := addOutput(cmd)
 	config.AddFlags(cmd.Flags(), steerSettings...)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		group, err := groupArg(cmd, args[0])
-		if err != nil {
-			return err
-		}
 		n := 0
 		if len(args) == 2 {
+			var err error
 			if n, err = strconv.Atoi(args[1]); err != nil || n < 1 || n > maxBudget {
 				return usagef("budget: %q is not a number from 1 to %d", args[1], maxBudget)
 			}
 		}
-		loaded, err := a.loadConfig(cmd, nil)
-		if err != nil {
-			return err
-		}
-		return a.withWheel(cmd.Context(), loaded.Config, "budget", func(ctx context.Context, w *wheel) error {
+		return a.steer(cmd, args[0], func(ctx context.Context, w *wheel, group restart.Group) error {
 			if n > 0 {
-				b := control.Budget{Messages: n, By: a.whoami(), At: time.Now().UTC()}
-				if err := control.PutBudget(ctx, w.kv, group, b); err != nil {
-					return err
-				}
-				if err := control.Derive(ctx, w.js, w.kv, group); err != nil {
+				if err := w.setBudget(ctx, group, n); err != nil {
 					return err
 				}
 			}
@@ -67,6 +56,14 @@ worker: it counts for what is handed out from now on.`,
 		})
 	}
 	return cmd
+}
+
+func (w *wheel) setBudget(ctx context.Context, group restart.Group, n int) error {
+	b := control.Budget{Messages: n, By: w.app.whoami(), At: time.Now().UTC()}
+	if err := control.PutBudget(ctx, w.kv, group, b); err != nil {
+		return err
+	}
+	return control.Derive(ctx, w.js, w.kv, group)
 }
 
 // A budgetLine is what is printed of a budget.

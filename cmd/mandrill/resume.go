@@ -29,15 +29,7 @@ group's window: outside of it the group waits on.`,
 	out := addOutput(cmd)
 	config.AddFlags(cmd.Flags(), steerSettings...)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		group, err := groupArg(cmd, args[0])
-		if err != nil {
-			return err
-		}
-		loaded, err := a.loadConfig(cmd, nil)
-		if err != nil {
-			return err
-		}
-		return a.withWheel(cmd.Context(), loaded.Config, "resume", func(ctx context.Context, w *wheel) error {
+		return a.steer(cmd, args[0], func(ctx context.Context, w *wheel, group restart.Group) error {
 			return w.resume(ctx, group, *out)
 		})
 	}

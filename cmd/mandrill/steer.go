@@ -51,11 +51,17 @@ func (a *app) withWheel(ctx context.Context, cfg config.Config, verb string, do 
 	return do(ctx, &wheel{app: a, conn: conn, js: js, kv: kv})
 }
 
-// groupArg returns the group that a verb was given as an argument.
-func groupArg(cmd *cobra.Command, arg string) (restart.Group, error) {
+// steer calls do for the group that a verb was given as an argument.
+func (a *app) steer(cmd *cobra.Command, arg string, do func(context.Context, *wheel, restart.Group) error) error {
 	group, err := restart.ParseGroup(arg)
 	if err != nil {
-		return "", usagef("%s: %w", cmd.Name(), err)
+		return usagef("%s: %w", cmd.Name(), err)
 	}
-	return group, nil
+	loaded, err := a.loadConfig(cmd, nil)
+	if err != nil {
+		return err
+	}
+	return a.withWheel(cmd.Context(), loaded.Config, cmd.Name(), func(ctx context.Context, w *wheel) error {
+		return do(ctx, w, group)
+	})
 }
