@@ -4,17 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
-	"os"
-	"strings"
-
-	"github.com/rs/zerolog"
 
 	"github.com/mayhem-mandrill/mandrill/internal/config"
-	"github.com/mayhem-mandrill/mandrill/internal/policy"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
-	"github.com/mayhem-mandrill/mandrill/internal/restart/bounded"
 	"github.com/mayhem-mandrill/mandrill/internal/restart/command"
 	"github.com/mayhem-mandrill/mandrill/internal/restart/docker"
 	"github.com/mayhem-mandrill/mandrill/internal/restart/simulated"
@@ -101,68 +93,4 @@ func (d *drivers) close() error {
 		errs = append(errs, closeDriver(driver))
 	}
 	return errors.Join(errs...)
-}
-
-// newServed makes what a group has of its own, from the configuration that is in effect for it.
-func (a *app) newServed(cfg config.Config, name restart.Group, log zerolog.Logger) (*served, error) {
-	g := &served{name: name}
-	var err error
-	if g.rules, err = newRules(cfg); err != nil {
-		return nil, err
-	}
-	if g.driver, err = a.newDriver(cfg, name); err != nil {
-		return nil, err
-	}
-	g.bounded, err = bounded.New(bounded.Config{
-		Driver: a.between.driver(g.driver), Slots: cfg.Driver.Slots,
-		ProbeTimeout: cfg.ProbeTimeout, RestartTimeout: cfg.RestartTimeout, Logger: log.With().Str("group", string(name)).Logger(),
-	})
-	return g, err
-}
-
-// newRules makes the gates of a group.
-func newRules(cfg config.Config) (rules policy.Rules, err error) {
-	rules = policy.Rules{Takes: cfg.Window.RestartTakes, DryRun: cfg.DryRun, Self: thisMachine(cfg)}
-	for _, part := range []struct {
-		key string
-		set func() error
-	}{
-		{"window", func() (err error) {
-			rules.Windows, err = policy.ParseWindows(cfg.Window.Open, cfg.Window.Except, cfg.Window.Zone)
-			return err
-		}},
-		{"deny", func() (err error) { rules.Deny, err = policy.ParsePatterns(cfg.Deny); return err }},
-		{"only", func() (err error) { rules.Only, err = policy.ParsePatterns(cfg.Only); return err }},
-	} {
-		if err := part.set(); err != nil {
-			return rules, &config.UsageError{Err: fmt.Errorf("%s: %w", part.key, err)}
-		}
-	}
-	if longest := rules.Windows.Longest(); rules.Takes > longest {
-		return rules, usagef("window.restart_takes: %s is longer than every window, the longest of which is %s", rules.Takes, longest)
-	}
-	return rules, nil
-}
-
-// thisMachine returns how the machine is known that this process runs on. What cannot be found out about it is left out:
-// it is the operator's to say where names differ.
-func thisMachine(cfg config.Config) policy.Self {
-	var self policy.Self
-	names := append([]string{"localhost"}, cfg.Self...)
-	if name, err := os.Hostname(); err == nil {
-		names = append(names, name)
-	}
-	addresses, _ := net.InterfaceAddrs()
-	for _, address := range addresses {
-		if prefix, err := netip.ParsePrefix(address.String()); err == nil {
-			names = append(names, prefix.Addr().String())
-		}
-	}
-	for _, name := range names {
-		self.Names = append(self.Names, restart.Host(strings.ToLower(name)))
-	}
-	if id, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
-		self.Boot = restart.Epoch(strings.TrimSpace(string(id)))
-	}
-	return self
 }

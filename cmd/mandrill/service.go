@@ -14,15 +14,9 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/mayhem-mandrill/mandrill/consumer"
-	"github.com/mayhem-mandrill/mandrill/handler"
 	"github.com/mayhem-mandrill/mandrill/internal/config"
 	"github.com/mayhem-mandrill/mandrill/internal/control"
-	"github.com/mayhem-mandrill/mandrill/internal/deadletter"
-	"github.com/mayhem-mandrill/mandrill/internal/journal"
-	"github.com/mayhem-mandrill/mandrill/internal/policy"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
-	"github.com/mayhem-mandrill/mandrill/internal/restart/bounded"
 	"github.com/mayhem-mandrill/mandrill/internal/store"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
@@ -43,16 +37,6 @@ type service struct {
 	watcher  *control.Watcher
 	groups   []*served
 	closers  closers
-}
-
-// served is one group that a service serves.
-type served struct {
-	name     restart.Group
-	driver   restart.Driver
-	bounded  *bounded.Driver
-	rules    policy.Rules
-	control  *control.Group
-	consumer *consumer.Consumer
 }
 
 // serviceOptions are what a service is told beside its configuration.
@@ -170,97 +154,6 @@ func (s *service) claimStore(ctx context.Context, adopt bool) error {
 		}
 	}
 	return nil
-}
-
-// openGroups joins what the groups have in common, journal, store and dead letters, to what each has of its own.
-func (s *service) openGroups(ctx context.Context, messages zerolog.Logger) error {
-	events, err := journal.Open(ctx, journal.Config{
-		Conn: s.conn.Conn, Created: s.streams.JournalCreated, MaxAge: s.streams.JournalMaxAge,
-	})
-	if err != nil {
-		return err
-	}
-	js, err := jetstream.New(s.conn.Conn)
-	if err != nil {
-		return fmt.Errorf("cannot use JetStream: %w", err)
-	}
-	box, err := deadletter.Open(ctx, js)
-	if err != nil {
-		return err
-	}
-	for _, g := range s.groups {
-		if err := s.openGroup(g, events, box, messages); err != nil {
-			return err
-		}
-		if _, err := stream.EnsureConsumer(ctx, js, g.name, g.control.Settings(s.settingsOf(g.name))); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// openGroup brings a group up to where its messages could be pulled.
-func (s *service) openGroup(g *served, events handler.Journal, box handler.DeadLetters, messages zerolog.Logger) error {
-	cfg := s.cfg.For(g.name)
-	retry := handler.Backoff{Base: cfg.Retry.Base, Cap: cfg.Retry.Cap}
-	restarter, err := handler.NewRestarter(handler.RestarterConfig{
-		Driver: g.bounded, Rules: g.rules, Control: g.control,
-		Journal: s.between.journal(events), Store: s.between.store(s.store), Tell: s.tell, Worker: s.name, Logger: s.log,
-		ProbeInterval: cfg.ProbeInterval, VerifyTimeout: cfg.VerifyTimeout, StableFor: cfg.StableFor,
-		StoreTimeout: cfg.SaveTimeout,
-		Retry:        retry, MaxAttempts: cfg.Retry.MaxAttempts, MaxDeliveries: cfg.MaxDeliveries,
-	})
-	if err != nil {
-		return err
-	}
-	work, err := handler.New(handler.Config{
-		Work: restarter, DeadLetters: box, MaxLease: cfg.MaxLease, Retry: retry, Settled: s.tally.add, Logger: messages,
-	})
-	if err != nil {
-		return err
-	}
-	g.consumer, err = consumer.New(consumer.Config{
-		Conn: s.conn.Conn, Group: g.name,
-		Settings:    func() stream.Settings { return g.control.Settings(s.settingsOf(g.name)) },
-		MaxInFlight: cfg.MaxInFlight, Grace: cfg.Grace, Logger: s.log,
-		Handle:   func(ctx context.Context, d *consumer.Delivery) { work.Handle(ctx, s.between.delivery(d)) },
-		Recorded: func(ctx context.Context, d *consumer.Delivery) (bool, error) { return work.Recorded(ctx, d) },
-	})
-	return err
-}
-
-// settingsOf returns what a group's consumer is created with, unless the control bucket says otherwise.
-func (s *service) settingsOf(group restart.Group) stream.Settings {
-	cfg := s.cfg.For(group)
-	return stream.Settings{Replicas: cfg.Replicas, AckWait: cfg.AckWait, Budget: cfg.Budget}
-}
-
-// controlEvery is the time between two looks at what steers the groups. A trigger needs one that is not older than a
-// lease, whose length is the consumer's and not this worker's configuration: three may fail of the shortest there is.
-const controlEvery = 250 * time.Millisecond
-
-// openControl finds out what holds the groups back, before anything could be pulled.
-func (s *service) openControl(ctx context.Context) (err error) {
-	s.watcher, err = control.NewWatcher(control.WatcherConfig{
-		Conn: s.conn.Conn, KV: s.bucket, Every: controlEvery, Logger: s.log,
-	})
-	if err != nil {
-		return err
-	}
-	js, err := jetstream.New(s.conn.Conn)
-	if err != nil {
-		return fmt.Errorf("cannot use JetStream: %w", err)
-	}
-	for _, g := range s.groups {
-		g.control, err = control.NewGroup(control.GroupConfig{
-			Watcher: s.watcher, JS: js, KV: s.bucket, Group: g.name, Rules: g.rules,
-			StopAfter: s.cfg.For(g.name).StopAfter, Worker: s.name, Logger: s.log,
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return s.watcher.Refresh(ctx)
 }
 
 // tell announces an outcome to those who wait and watch. It is a courtesy: who did not hear it asks the history.
