@@ -123,7 +123,7 @@ func (a *app) publish(cmd *cobra.Command, args []string, o publishOptions) (err 
 	defer func() { err = errors.Join(err, conn.close()) }()
 	return withPublisher(ctx, conn, cfg, log, func(p *publisher.Publisher) error {
 		if o.mock {
-			return a.publishMock(ctx, p, cfg, o, log)
+			return a.publishMock(ctx, conn, p, cfg, o, log)
 		}
 		return a.publishList(ctx, conn, p, requests, o)
 	})
@@ -315,6 +315,9 @@ func (a *app) publishList(ctx context.Context, conn *connection, p *publisher.Pu
 	}
 	unreported.Wait()
 	bar.stop()
+	if report.accepted() > 0 {
+		report.warning = a.warnUnserved(ctx, conn, requests[0].Group)
+	}
 	if follow != nil {
 		ctx, cancel := context.WithTimeoutCause(ctx, o.waitTimeout, fmt.Errorf("--wait-timeout %s is over", o.waitTimeout))
 		defer cancel()
@@ -323,8 +326,19 @@ func (a *app) publishList(ctx context.Context, conn *connection, p *publisher.Pu
 	return report.end()
 }
 
-func (a *app) publishMock(ctx context.Context, p *publisher.Publisher, cfg config.Config, o publishOptions, log zerolog.Logger) error {
+// warnUnserved tells on standard error why requests wait, if they do, and returns what it told.
+func (a *app) warnUnserved(ctx context.Context, conn *connection, group restart.Group) string {
+	warning := unservedWarning(ctx, conn, group)
+	if warning != "" {
+		fmt.Fprintf(a.stderr, "mandrill: warning: %s\n", warning)
+	}
+	return warning
+}
+
+// publishMock warns before it begins, because it may never end.
+func (a *app) publishMock(ctx context.Context, conn *connection, p *publisher.Publisher, cfg config.Config, o publishOptions, log zerolog.Logger) error {
 	m := o.mockOptions
+	warning := a.warnUnserved(ctx, conn, cfg.Groups[0])
 	bar := a.newProgress("publishing", m.count)
 	defer bar.stop()
 	mock, err := publisher.NewMock(publisher.MockConfig{
@@ -340,9 +354,13 @@ func (a *app) publishMock(ctx context.Context, p *publisher.Publisher, cfg confi
 	totals, err := mock.Run(ctx)
 	bar.stop()
 	if *o.out == outputJSON {
-		err = errors.Join(err, a.printJSON(map[string]any{
+		result := map[string]any{
 			"published": totals.Published, "already_queued": totals.AlreadyQueued, "failed": totals.Failed, "seed": m.seed,
-		}))
+		}
+		if warning != "" {
+			result["warning"] = warning
+		}
+		err = errors.Join(err, a.printJSON(result))
 	} else {
 		fmt.Fprintf(a.stdout, "published %d, already queued %d, failed %d (seed %d)\n",
 			totals.Published, totals.AlreadyQueued, totals.Failed, m.seed)

@@ -19,6 +19,8 @@ type publishReport struct {
 	app    *app
 	out    output
 	follow *follower // nil without --wait
+	// warning is why requests wait; empty if they do not, or nobody has looked.
+	warning string
 
 	mu      sync.Mutex
 	lines   []publishLine
@@ -88,15 +90,24 @@ func (r *publishReport) awaitOutcomes(ctx context.Context) {
 	})
 }
 
+// accepted returns how many of the hosts have a request queued now.
+func (r *publishReport) accepted() int {
+	return r.counts[publisher.Confirmed] + r.counts[publisher.AlreadyQueued]
+}
+
 // end prints the whole, where that was not done line by line, and returns what the exit code tells.
 func (r *publishReport) end() error {
 	published, queued, failed := r.counts[publisher.Confirmed], r.counts[publisher.AlreadyQueued], r.counts[publisher.Failed]
 	var err error
 	if r.out == outputJSON {
 		slices.SortFunc(r.lines, func(a, b publishLine) int { return cmp.Compare(a.Host, b.Host) })
-		err = r.app.printJSON(map[string]any{
+		result := map[string]any{
 			"published": published, "already_queued": queued, "failed": failed, "requests": r.lines,
-		})
+		}
+		if r.warning != "" {
+			result["warning"] = r.warning
+		}
+		err = r.app.printJSON(result)
 	}
 	switch {
 	case failed > 0 && published+queued == 0:

@@ -22,6 +22,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 
+	"github.com/mayhem-mandrill/mandrill/internal/control"
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
 
@@ -40,6 +42,8 @@ const scripts = "../../testdata/script"
 //	field FILE PATH VALUE         the JSON object in the file, or stdout, has the value there, as in requests.0.status
 //	sums FILE A = B + C [= ...]   sums of fields of the JSON object, or numbers, are equal
 //	server NAME VARIABLE          put the URL that 'mandrill server' has printed into a variable
+//	hold URL GROUP CAUSE SPAN     hold a group back by an entry of the control bucket; $UNTIL is when it ends; 0 is never
+//	send URL SUBJECT FILE         store the file in the work stream, as a foreign publisher
 //	config-of URL STREAM FILE     create or change a stream to the configuration in the file, by a hand that is not ours
 //
 // -update writes what cmp compares with.
@@ -72,6 +76,8 @@ func TestScript(t *testing.T) {
 			"field":     scriptField,
 			"sums":      scriptSums,
 			"server":    scriptServer,
+			"hold":      scriptHold,
+			"send":      scriptSend,
 			"config-of": scriptConfigOf,
 		},
 	})
@@ -304,6 +310,43 @@ func scriptConfigOf(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, err = js.CreateOrUpdateStream(ctx, config)
+	ts.Check(err)
+}
+
+func scriptHold(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) == 4, "hold URL GROUP CAUSE SPAN")
+	span, err := time.ParseDuration(args[3])
+	ts.Check(err)
+	p := control.Pause{
+		Group: restart.Group(args[1]), Cause: control.Cause(args[2]), Since: time.Now().UTC(), By: "ann", Why: "looking at the racks",
+	}
+	if span > 0 {
+		p.Until = time.Now().UTC().Add(span).Truncate(time.Second)
+		ts.Setenv("UNTIL", p.Until.Format(time.RFC3339))
+	}
+	conn, err := nats.Connect(args[0])
+	ts.Check(err)
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	kv, err := js.KeyValue(ctx, stream.Control)
+	ts.Check(err)
+	ts.Check(control.Put(ctx, kv, p))
+	ts.Check(control.Derive(ctx, js, kv, p.Group))
+}
+
+func scriptSend(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) == 3, "send URL SUBJECT FILE")
+	conn, err := nats.Connect(args[0])
+	ts.Check(err)
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, err = js.Publish(ctx, args[1], []byte(ts.ReadFile(args[2])))
 	ts.Check(err)
 }
 

@@ -91,6 +91,11 @@ func JournalByGroup(group restart.Group) string {
 	return journalPrefix + string(group) + ".>"
 }
 
+// JournalByHost returns the filter for the events of all requests for a host.
+func JournalByHost(group restart.Group, host restart.Host) string {
+	return journalPrefix + string(group) + ".*." + string(host)
+}
+
 // ParseJournalSubject returns what a journal subject names.
 func ParseJournalSubject(subject string) (group restart.Group, id uuid.UUID, host restart.Host, err error) {
 	rest, ok := strings.CutPrefix(subject, journalPrefix)
