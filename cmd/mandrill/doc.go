@@ -19,8 +19,10 @@ from the wire, is here too.
 # Hosts
 
 [github.com/mayhem-mandrill/mandrill/internal/restart/simulated] is the driver that is harmless: its hosts exist only
-in the process. [github.com/mayhem-mandrill/mandrill/internal/restart/restarttest] is the contract that every driver
-passes, and with it the first half of the promise: what compares at the moment of effect ends at most one boot.
+in the process. Beside it stand those that are not: command, ssh, docker and webhook, each with a package comment that
+says how strong its compare is. [github.com/mayhem-mandrill/mandrill/internal/restart/restarttest] is the contract that
+every driver passes, and with it the first half of the promise: what compares at the moment of effect ends at most one
+boot. [github.com/mayhem-mandrill/mandrill/internal/restart/bounded] keeps a driver within bounds of number and time.
 
 # Memory
 
@@ -39,7 +41,8 @@ runs a server in the process, so that nobody has to install one.
 [github.com/mayhem-mandrill/mandrill/internal/journal] is the other half of the promise: what a request has triggered,
 one event on the other, by compare-and-set. MayFollow is the table of what may stand on what.
 [github.com/mayhem-mandrill/mandrill/internal/deadletter] keeps what was given up.
-[github.com/mayhem-mandrill/mandrill/internal/control] sees to it that the workers of a group remember in one database.
+[github.com/mayhem-mandrill/mandrill/internal/control] is what steers the workers of a fleet: what holds a group back, its
+budget, the breaker, and which database its workers remember in.
 
 # A message's life
 
@@ -56,8 +59,9 @@ from; its Mock makes them up. These three never import each other.
 # This package
 
 [github.com/mayhem-mandrill/mandrill/internal/config] makes one checked configuration of file, environment and flags.
-This package joins the parts: there is a file for each verb, and service.go builds a worker, in the order of this tour,
-and takes it down in the reverse. [github.com/mayhem-mandrill/mandrill/internal/importtest] keeps the directions.
+This package joins the parts: there is a file for each verb, and service.go and group.go build a worker, in the order of
+this tour, and take it down in the reverse. [github.com/mayhem-mandrill/mandrill/internal/explain] says why nothing
+happens, by the same gates and pauses. [github.com/mayhem-mandrill/mandrill/internal/importtest] keeps the directions.
 
 The command line is tested by scripts, in testdata/script; what only shows in processes that are stopped, killed and
 started again, by the tests called process. The manual, in docs, is tested too: see docs_test.go.

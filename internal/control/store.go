@@ -1,5 +1,9 @@
-// Package control is what steers the workers of a fleet, as the control bucket says: for each group, which database its
-// workers remember in.
+// Package control is what steers the workers of a fleet, as the control bucket says: for each group what holds it back, how
+// many of its messages may be held at once, the row of hosts that did not come back, and which database its workers
+// remember in.
+//
+// The bucket is the truth. A consumer's pause and its limit are derived from it, and set again whenever they differ. A
+// worker triggers nothing unless it knows what the bucket says now: see [Watcher].
 package control
 
 import (
