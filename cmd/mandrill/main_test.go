@@ -23,9 +23,17 @@ const (
 	roleVariable  = "MANDRILL_TEST_ROLE"         // "worker": be the program, with hosts elsewhere
 	fleetVariable = "MANDRILL_TEST_FLEET"        // where the hosts are
 	stopVariable  = "MANDRILL_TEST_STOP_TRIGGER" // if set, the process stops itself (SIGSTOP) right before its first trigger
+	realVariable  = "MANDRILL_TEST_REAL_DRIVER"  // if set, the worker's driver is the configured one
 )
 
+// hostProgram, as the first argument, makes the test binary a program that probes or restarts a host.
+const hostProgram = "as-host-program"
+
 func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == hostProgram {
+		// Not os.Exit, which waits for a second under the race detector.
+		syscall.Exit(runHostProgram(os.Args[2], os.Args[3:]))
+	}
 	if os.Getenv(roleVariable) == "worker" {
 		os.Exit(workerWithHostsElsewhere())
 	}
@@ -60,6 +68,12 @@ func (m leakTest) Run() int {
 func workerWithHostsElsewhere() int {
 	setLogFormat()
 	a := newApp()
+	if step := os.Getenv(holdVariable); step != "" {
+		a.between = newHolder(step).seams()
+	}
+	if os.Getenv(realVariable) != "" {
+		return a.run(os.Args[1:])
+	}
 	a.newDriver = func(config.Config, restart.Group) (restart.Driver, error) {
 		url := os.Getenv(fleetVariable)
 		if url == "" {
