@@ -141,7 +141,7 @@ func (f *factFinder) journal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	id := uuid.Nil
+	var id uuid.UUID
 	if f.facts.Queued != nil {
 		id = f.facts.Queued.Request.ID
 	} else {

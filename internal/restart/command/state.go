@@ -55,7 +55,7 @@ func setState(state *restart.State, key, value string) (err error) {
 			return errors.New("must say a time as in RFC 3339")
 		}
 	default:
-		return errors.New("is neither ready: nor since:")
+		return errors.New("is neither \"ready:\" nor \"since:\"")
 	}
 	return nil
 }

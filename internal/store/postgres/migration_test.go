@@ -101,16 +101,22 @@ func mustFinishAsVersion1(t *testing.T, database string, host restart.Host) stor
 		query string
 		args  []any
 	}{
-		{`INSERT INTO requests (id, instance, host, grp, reason, requested_by, requested_at, not_after, campaign, replay_of,
+		{
+			`INSERT INTO requests (id, instance, host, grp, reason, requested_by, requested_at, not_after, campaign, replay_of,
 				requeued_from, min_uptime, raw, saved_at)
 			VALUES ($1, $2, $3, $4, '', '', $5, $6, '', '', '', 0, $7, $5)`,
-			[]any{r.ID.String(), r.Instance, string(r.Host), string(r.Group), r.RequestedAt, r.NotAfter, r.Raw}},
-		{`INSERT INTO outcomes (id, host, grp, kind, reason, detail, at, receipt_requested_at, requested_by, worker, attempt,
+			[]any{r.ID.String(), r.Instance, string(r.Host), string(r.Group), r.RequestedAt, r.NotAfter, r.Raw},
+		},
+		{
+			`INSERT INTO outcomes (id, host, grp, kind, reason, detail, at, receipt_requested_at, requested_by, worker, attempt,
 				from_epoch, to_epoch, triggered_at, verified_at, requested_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $8)`,
-			[]any{o.ID.String(), string(o.Host), string(o.Group), string(o.Kind), string(o.Reason), o.Detail, o.At,
+			[]any{
+				o.ID.String(), string(o.Host), string(o.Group), string(o.Kind), string(o.Reason), o.Detail, o.At,
 				o.Receipt.RequestedAt, o.Receipt.RequestedBy, o.Receipt.Worker, o.Receipt.Attempt, string(o.Receipt.From),
-				string(o.Receipt.To), o.Receipt.TriggeredAt, o.Receipt.VerifiedAt}},
+				string(o.Receipt.To), o.Receipt.TriggeredAt, o.Receipt.VerifiedAt,
+			},
+		},
 	} {
 		if _, err := conn.Exec(t.Context(), insert.query, insert.args...); err != nil {
 			t.Fatalf("%s: %v", insert.query, err)
