@@ -207,26 +207,26 @@ func (g *Group) keepWindow(ctx context.Context, now time.Time) (next time.Time, 
 
 // derive makes the group's consumer what the bucket says.
 func (g *Group) derive(ctx context.Context) error {
-	if err := g.cfg.Watcher.Refresh(ctx); err != nil {
-		return err
-	}
-	state, _ := g.cfg.Watcher.State(g.cfg.Group)
-	return derive(ctx, g.cfg.JS, g.cfg.Group, state, g.cfg.Now())
+	return derive(ctx, g.cfg.JS, g.cfg.Group, g.cfg.Now(), func(ctx context.Context) (State, error) {
+		if err := g.cfg.Watcher.Refresh(ctx); err != nil {
+			return State{}, err
+		}
+		state, _ := g.cfg.Watcher.State(g.cfg.Group)
+		return state, nil
+	})
 }
 
 // Derive makes a group's consumer what the bucket says.
 func Derive(ctx context.Context, js jetstream.JetStream, kv jetstream.KeyValue, group restart.Group) error {
-	state, err := Read(ctx, kv, group)
-	if err != nil {
-		return err
-	}
-	return derive(ctx, js, group, state, time.Now())
+	return derive(ctx, js, group, time.Now(), func(ctx context.Context) (State, error) { return Read(ctx, kv, group) })
 }
 
 // deriveTimeout bounds one comparison with the consumer.
 const deriveTimeout = 5 * time.Second
 
-func derive(ctx context.Context, js jetstream.JetStream, group restart.Group, state State, now time.Time) error {
+// derive looks at the consumer before the bucket: an entry is there before the consumer is paused for it, so a pause that
+// another worker has just put is never taken for one that is over.
+func derive(ctx context.Context, js jetstream.JetStream, group restart.Group, now time.Time, read func(context.Context) (State, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, deriveTimeout)
 	defer cancel()
 	name := stream.ConsumerName(group)
@@ -236,6 +236,10 @@ func derive(ctx context.Context, js jetstream.JetStream, group restart.Group, st
 		return nil // it will be created as it should be
 	case err != nil:
 		return fmt.Errorf("cannot look at consumer %q: %w", name, err)
+	}
+	state, err := read(ctx)
+	if err != nil {
+		return err
 	}
 	cfg := consumer.CachedInfo().Config
 	if n := state.Budget.Messages; n > 0 && n != cfg.MaxAckPending {

@@ -447,3 +447,32 @@ func TestGroup_WorkersThatCountAtOncePauseOnceAndKeepNoMoreThanThePauseNames(t *
 		t.Errorf("got %d hosts in the row and pauses %+v, want 3 and the breaker's", len(state.Row), state.Pauses)
 	}
 }
+
+// A lateJetStream lets something happen just before a consumer is looked at.
+type lateJetStream struct {
+	jetstream.JetStream
+	before func()
+}
+
+func (l *lateJetStream) Consumer(ctx context.Context, stream, name string) (jetstream.Consumer, error) {
+	l.before()
+	return l.JetStream.Consumer(ctx, stream, name)
+}
+
+// Fear: of two workers, one pauses the group, and the other, which is a step behind, lets it go on.
+func TestDerive_DoesNotEndAPauseThatWasPutMeanwhile(t *testing.T) {
+	f := newFleet(t)
+	f.ensureConsumer(t, settings)
+	js := &lateJetStream{f.js, func() {
+		f.put(t, control.Pause{Cause: control.ByBreaker})
+		if err := control.Derive(t.Context(), f.js, f.kv, group); err != nil {
+			t.Error(err)
+		}
+	}}
+	if err := control.Derive(t.Context(), js, f.kv, group); err != nil {
+		t.Fatal(err)
+	}
+	if !f.consumer(t).Paused {
+		t.Error("the consumer hands messages out under a pause")
+	}
+}
