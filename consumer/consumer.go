@@ -39,6 +39,9 @@ const (
 	// between two sweeps.
 	settingsAge = 10 * time.Second
 
+	// removal is how long a server may take to remove the folder of a consumer.
+	removal = time.Second
+
 	// goneAfter is for how long a work stream must be missing before it counts as deleted: a server that has only just
 	// started, or lost its leader, may not know it yet.
 	goneAfter = 3 * time.Second
@@ -221,6 +224,9 @@ func (c *Consumer) tryAttach(ctx context.Context) error {
 		return err
 	}
 	c.created = work.CachedInfo().Created
+	if err := c.awaitRemoval(ctx); err != nil {
+		return err
+	}
 	asked := time.Now()
 	consumer, err := stream.EnsureConsumer(ctx, c.js, c.cfg.Group, c.cfg.Settings())
 	if err != nil {
@@ -235,6 +241,21 @@ func (c *Consumer) tryAttach(ctx context.Context) error {
 	c.next = nextPrefix + info.Stream + "." + info.Name
 	c.ackWait, c.asked = info.Config.AckWait, asked
 	return nil
+}
+
+// awaitRemoval gives the server time to remove what it keeps of a consumer that was there and is not any more. The server
+// says that one is gone before it removes the folder, and with it that of one which was created meanwhile: such a one
+// could not be resumed, nor be given another budget, until the server is started again.
+func (c *Consumer) awaitRemoval(ctx context.Context) error {
+	if c.asked.IsZero() {
+		return nil
+	}
+	_, err := c.js.Consumer(ctx, stream.Work, stream.ConsumerName(c.cfg.Group))
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		pause(ctx, removal)
+		return nil
+	}
+	return err
 }
 
 // newDelays returns the delays between attempts to reach the server.

@@ -53,11 +53,16 @@ func TestConsumer_ThatIsDeletedIsCreatedAgain(t *testing.T) {
 	b.run(t, Config{Handle: handled.ack})
 	b.publish(t, 10)
 	eventually(t, "all are handled", func() bool { return handled.len() == 10 && b.left(t) == 0 })
+	deleted := time.Now()
 	if err := b.js.DeleteConsumer(t.Context(), stream.Work, stream.ConsumerName("default")); err != nil {
 		t.Fatal(err)
 	}
 	b.publish(t, 10)
 	eventually(t, "those that came since are handled", func() bool { return handled.len() == 20 && b.left(t) == 0 })
+	// One that is created while the server still removes the other loses its folder with it.
+	if waited := b.consumer(t).Created.Sub(deleted); waited < removal {
+		t.Errorf("created again %s after it was deleted, want %s at least", waited, removal)
+	}
 	if got := b.consumer(t).Config; got.AckWait != settings.AckWait || got.MaxAckPending != settings.Budget {
 		t.Errorf("created again: got ack wait %s and budget %d, want those of the settings", got.AckWait, got.MaxAckPending)
 	}
