@@ -63,7 +63,7 @@ func (w *wheel) setBudget(ctx context.Context, group restart.Group, n int) error
 	if err := control.PutBudget(ctx, w.kv, group, b); err != nil {
 		return err
 	}
-	return control.Derive(ctx, w.js, w.kv, group)
+	return w.derive(ctx, group)
 }
 
 // A budgetLine is what is printed of a budget.

@@ -70,7 +70,7 @@ func (w *wheel) resume(ctx context.Context, group restart.Group, out output) err
 	if err != nil {
 		return err
 	}
-	if err := control.Derive(ctx, w.js, w.kv, group); err != nil {
+	if err := w.derive(ctx, group); err != nil {
 		return err
 	}
 	state, err := control.Read(ctx, w.kv, group)

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mayhem-mandrill/mandrill/internal/config"
+	"github.com/mayhem-mandrill/mandrill/internal/control"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
@@ -49,6 +50,14 @@ func (a *app) withWheel(ctx context.Context, cfg config.Config, verb string, do 
 		return fmt.Errorf("cannot use bucket %q: %w", stream.Control, err)
 	}
 	return do(ctx, &wheel{app: a, conn: conn, js: js, kv: kv})
+}
+
+// derive makes the consumer what the bucket says, so that nobody has to wait for a worker to do it.
+func (w *wheel) derive(ctx context.Context, group restart.Group) error {
+	if err := control.Derive(ctx, w.js, w.kv, group); err != nil {
+		return fmt.Errorf("it is stored, and counts as soon as a worker brings the consumer into line: %w", err)
+	}
+	return nil
 }
 
 // steer calls do for the group that a verb was given as an argument.
