@@ -38,6 +38,13 @@ func TestConsumer_WorkThatOutlastsAnOutageIsSettledAndNotDeliveredAgain(t *testi
 	h.wait(n)
 	srv.Restart(t)
 	eventually(t, "all are connected again", func() bool { return nc.IsConnected() && b.js.Conn().IsConnected() })
+	// A server may take connections before it has its consumers, and nobody answers an ack then.
+	eventually(t, "the consumer is there again", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := b.js.Consumer(ctx, stream.Work, stream.ConsumerName("default"))
+		return err == nil
+	})
 	close(h.release)
 	eventually(t, "the work stream is empty", func() bool { return b.left(t) == 0 })
 	select {
