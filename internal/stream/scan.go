@@ -7,6 +7,8 @@ import (
 	"iter"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -30,10 +32,23 @@ func Scan(ctx context.Context, s jetstream.Stream, filter string, last bool) ite
 	}
 }
 
+// createScan tries again for a while where nobody answers: a cluster that elects a leader does not.
+func createScan(ctx context.Context, s jetstream.Stream, filter string, last bool) (jetstream.Consumer, error) {
+	delays := backoff.NewExponentialBackOff()
+	delays.InitialInterval, delays.MaxInterval = retryDelay, maxRetryDelay
+	return backoff.Retry(ctx, func() (jetstream.Consumer, error) {
+		c, err := s.CreateConsumer(ctx, scanConfig(filter, last))
+		if err != nil && !errors.Is(err, nats.ErrNoResponders) {
+			err = backoff.Permanent(err)
+		}
+		return c, err
+	}, backoff.WithBackOff(delays), backoff.WithMaxElapsedTime(scanWait))
+}
+
 // scan returns early, without an error, when yield says so.
 func scan(ctx context.Context, s jetstream.Stream, filter string, last bool, yield func(jetstream.Msg) bool) error {
 	// An ordered consumer would be made anew after a disconnection, and then deliver more than the last of a subject.
-	c, err := s.CreateConsumer(ctx, scanConfig(filter, last))
+	c, err := createScan(ctx, s, filter, last)
 	if err != nil {
 		return err
 	}
