@@ -330,7 +330,9 @@ type fakeControl struct {
 	onAsk  func(n int) // the n-th question, from 1
 	asked  int
 	fallen []Outcome
-	risen  int
+	// entered is how many triggers are being given.
+	entered int
+	risen   int
 }
 
 func (c *fakeControl) Holds(ackWait time.Duration) ([]policy.Hold, time.Duration, error) {
@@ -344,6 +346,18 @@ func (c *fakeControl) Holds(ackWait time.Duration) ([]policy.Hold, time.Duration
 		return nil, 0, c.err
 	}
 	return c.holds, cmp.Or(c.left, ackWait), nil
+}
+
+func (c *fakeControl) Enter(ackWait time.Duration) ([]policy.Hold, time.Duration, func(), error) {
+	holds, left, err := c.Holds(ackWait)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.entered++
+	return holds, left, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.entered--
+	}, err
 }
 
 func (c *fakeControl) Fell(_ context.Context, o Outcome) error {

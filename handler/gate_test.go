@@ -122,6 +122,40 @@ func TestGate_NeverHoldsBackTheVerificationOfWhatWasTriggered(t *testing.T) {
 	})
 }
 
+// Fear: a pause is said to be confirmed while a trigger that has not heard of it is on its way to its host.
+func TestGate_TriggerIsToldToTheGroupFromItsLastLookUntilTheDriverHasAnswered(t *testing.T) {
+	for name, answer := range map[string]error{"Taken": nil, "Refused": restart.ErrRefused, "Unknown": errors.New("connection reset")} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, nil)
+				given := 0
+				w.host.onRestart = func(context.Context, int) error {
+					w.control.mu.Lock()
+					defer w.control.mu.Unlock()
+					given = w.control.entered
+					return answer
+				}
+				w.handler.Handle(t.Context(), newDelivery(newRequest(t)))
+				if given != 1 || w.control.entered != 0 {
+					t.Errorf("got %d triggers being given during the call and %d after it, want 1 and 0", given, w.control.entered)
+				}
+			})
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.control.onAsk = func(asked int) {
+			if asked == 3 {
+				w.control.holds = byHand
+			}
+		}
+		w.handler.Handle(t.Context(), newDelivery(newRequest(t)))
+		if w.control.entered != 0 {
+			t.Errorf("got %d triggers being given after one that was held back, want none", w.control.entered)
+		}
+	})
+}
+
 func TestGate_TriggerIsGivenNoMoreTimeThanTheGroupsStateIsKnownFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)

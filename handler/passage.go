@@ -132,7 +132,7 @@ func (p *passage) attempt(ctx context.Context) (Outcome, error) {
 	if refusal := p.gate(); refusal != nil {
 		return p.end(ctx, *refusal)
 	}
-	if answer, _ := p.ask(nil); answer.Verdict != policy.Probe {
+	if answer := p.ask(nil); answer.Verdict != policy.Probe {
 		return p.no(ctx, answer)
 	}
 	slot, err := p.cfg.Driver.Acquire(intake)
@@ -168,7 +168,7 @@ func (p *passage) attempt(ctx context.Context) (Outcome, error) {
 // trigger asks the gates, appends the fence, asks again, because time has passed, and gives the trigger, in the slot,
 // and verifies it. Until the fence is appended, the message can be handed back.
 func (p *passage) trigger(ctx, intake context.Context, slot *bounded.Slot, from restart.Epoch, state restart.State) (Outcome, error) {
-	if answer, _ := p.ask(&state); answer.Verdict != policy.Go {
+	if answer := p.ask(&state); answer.Verdict != policy.Go {
 		return p.no(ctx, answer)
 	}
 	if err := p.job.Lease.Confirm(intake); err != nil {
@@ -184,8 +184,9 @@ func (p *passage) trigger(ctx, intake context.Context, slot *bounded.Slot, from 
 	if within == 0 {
 		return Outcome{}, ErrLeaseLost
 	}
-	answer, left := p.ask(&state)
-	if answer.Verdict != policy.Go {
+	holds, left, leave, err := p.cfg.Control.Enter(p.job.AckWait())
+	if answer := p.judge(&state, holds, err); answer.Verdict != policy.Go {
+		leave()
 		return p.takeBack(ctx, answer)
 	}
 	p.triggeredAt = time.Now().UTC()
@@ -193,6 +194,7 @@ func (p *passage) trigger(ctx, intake context.Context, slot *bounded.Slot, from 
 	err = slot.Restart(ctx, restart.Trigger{
 		Host: p.job.Request.Host, From: from, Within: min(within, left), ID: p.job.Request.ID, Attempt: p.last.Attempt,
 	})
+	leave()
 	returned := time.Now()
 	slot.Release()
 	p.endless = errors.Is(err, bounded.ErrAbandoned)
@@ -306,14 +308,19 @@ func (p *passage) gate() *policy.Refusal {
 	return nil
 }
 
-// ask asks the gates of the group, and returns for how long a go is good. state is the host's, if it was probed.
-func (p *passage) ask(state *restart.State) (answer policy.Answer, left time.Duration) {
-	holds, left, err := p.cfg.Control.Holds(p.job.AckWait())
-	answer = p.cfg.Rules.Ask(policy.Asked{Request: p.job.Request, State: state, Paused: holds, Now: time.Now()})
+// ask asks the gates of the group. state is the host's, if it was probed.
+func (p *passage) ask(state *restart.State) policy.Answer {
+	holds, _, err := p.cfg.Control.Holds(p.job.AckWait())
+	return p.judge(state, holds, err)
+}
+
+// judge asks the gates about what holds the group back; err is why nobody can tell.
+func (p *passage) judge(state *restart.State, holds []policy.Hold, err error) policy.Answer {
+	answer := p.cfg.Rules.Ask(policy.Asked{Request: p.job.Request, State: state, Paused: holds, Now: time.Now()})
 	if err != nil && answer.Verdict != policy.Never {
 		answer = policy.Answer{Verdict: policy.Later, Wait: policy.Wait{Gate: policy.GatePause, Detail: err.Error()}}
 	}
-	return answer, left
+	return answer
 }
 
 // no does what a gate wants that does not let a trigger pass, while none is open.

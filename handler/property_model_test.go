@@ -670,6 +670,11 @@ func (c *propertyControl) Holds(ackWait time.Duration) ([]policy.Hold, time.Dura
 	return nil, ackWait, nil
 }
 
+func (c *propertyControl) Enter(ackWait time.Duration) ([]policy.Hold, time.Duration, func(), error) {
+	holds, left, err := c.Holds(ackWait)
+	return holds, left, func() {}, err
+}
+
 func (c *propertyControl) Fell(context.Context, Outcome) error { return nil }
 func (c *propertyControl) Rose(context.Context) error          { return nil }
 

@@ -34,6 +34,7 @@ type Store interface {
 // promise.
 type Control interface {
 	Holds(ackWait time.Duration) (holds []policy.Hold, left time.Duration, err error)
+	Enter(ackWait time.Duration) (holds []policy.Hold, left time.Duration, leave func(), err error)
 	Fell(ctx context.Context, o Outcome) error
 	Rose(ctx context.Context) error
 }

@@ -28,7 +28,7 @@ func TestProcess_CancelAndTriggerNeverBothHappen(t *testing.T) {
 		t.Fatal(err)
 	}
 	hold := control.Pause{Group: restart.DefaultGroup, Cause: control.ByHand, Since: time.Now().UTC(), By: "ann"}
-	if err := control.Put(t.Context(), kv, hold); err != nil {
+	if _, err := control.Put(t.Context(), kv, hold); err != nil {
 		t.Fatal(err)
 	}
 	if err := control.Derive(t.Context(), s.js, kv, restart.DefaultGroup); err != nil {

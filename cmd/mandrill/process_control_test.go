@@ -19,7 +19,7 @@ import (
 // pause pauses the group by hand, and returns when that is stored.
 func (s *scene) pause(t *testing.T) {
 	t.Helper()
-	err := control.Put(t.Context(), s.bucket(t), control.Pause{
+	_, err := control.Put(t.Context(), s.bucket(t), control.Pause{
 		Group: restart.DefaultGroup, Cause: control.ByHand, Since: time.Now().UTC(), By: "ann", Why: "a release",
 	})
 	if err != nil {

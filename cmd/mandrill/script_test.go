@@ -333,7 +333,8 @@ func scriptHold(ts *testscript.TestScript, neg bool, args []string) {
 	defer cancel()
 	kv, err := js.KeyValue(ctx, stream.Control)
 	ts.Check(err)
-	ts.Check(control.Put(ctx, kv, p))
+	_, err = control.Put(ctx, kv, p)
+	ts.Check(err)
 	ts.Check(control.Derive(ctx, js, kv, p.Group))
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -34,6 +35,9 @@ type Group struct {
 	cfg GroupConfig
 	// windowSeen is whether Run has taken away what an earlier configuration said of the window.
 	windowSeen bool
+
+	mu       sync.Mutex
+	entered  map[uint64]int // triggers that are being given, by the revision of what they were told
 }
 
 // NewGroup returns a group.
@@ -50,13 +54,48 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 		cfg.Now = time.Now
 	}
 	cfg.Logger = cfg.Logger.With().Str("group", string(cfg.Group)).Logger()
-	return &Group{cfg: cfg}, nil
+	return &Group{cfg: cfg, entered: map[uint64]int{}}, nil
 }
 
 // Holds returns what holds the group back now, and for how long from now on nothing else can be true, for a lease of
 // ackWait. An error means that nobody can tell.
 func (g *Group) Holds(ackWait time.Duration) (holds []policy.Hold, left time.Duration, err error) {
 	state, confirmed := g.cfg.Watcher.State(g.cfg.Group)
+	return g.holds(state, confirmed, ackWait)
+}
+
+// Enter is Holds for a trigger that follows at once. Until leave is called, the group does not confirm that it knows
+// anything newer than the trigger was told.
+func (g *Group) Enter(ackWait time.Duration) (holds []policy.Hold, left time.Duration, leave func(), err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	state, confirmed, revision := g.cfg.Watcher.revisionOf(g.cfg.Group)
+	holds, left, err = g.holds(state, confirmed, ackWait)
+	g.entered[revision]++
+	return holds, left, func() { g.leave(revision) }, err
+}
+
+func (g *Group) leave(revision uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.entered[revision]--; g.entered[revision] == 0 {
+		delete(g.entered, revision)
+	}
+}
+
+// Confirmed returns the bucket's revision that the group has heard of, and whose pauses nothing that it triggers passes
+// by any more: what it triggered before has been given to the driver, and answered or given up.
+func (g *Group) Confirmed() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, _, confirmed := g.cfg.Watcher.revisionOf(g.cfg.Group)
+	for revision := range g.entered {
+		confirmed = min(confirmed, revision)
+	}
+	return confirmed
+}
+
+func (g *Group) holds(state State, confirmed time.Time, ackWait time.Duration) (holds []policy.Hold, left time.Duration, err error) {
 	now := g.cfg.Now()
 	// The monotonic clock stands still while a machine sleeps, the wall clock may be set.
 	age := max(now.Sub(confirmed), now.Round(0).Sub(confirmed.Round(0)))
@@ -97,7 +136,7 @@ func (g *Group) Fell(ctx context.Context, o restart.Outcome) error {
 		Group: g.cfg.Group, Cause: ByBreaker, Since: g.cfg.Now().UTC(), By: g.cfg.Worker,
 		Why: fmt.Sprintf("%d hosts in a row did not come back: %s", len(row), row),
 	}
-	if err := Put(ctx, g.cfg.KV, p); err != nil {
+	if _, err := Put(ctx, g.cfg.KV, p); err != nil {
 		return err
 	}
 	g.cfg.Logger.Error().Str("why", p.Why).Msg("group paused: look at these hosts, then resume it")
@@ -188,7 +227,7 @@ func (g *Group) keepWindow(ctx context.Context, now time.Time) (next time.Time, 
 	case fits && held != nil && first:
 		err = Lift(ctx, g.cfg.KV, g.cfg.Group, ByWindow)
 	case !fits && (held == nil || first && !held.Until.Equal(opens) || !held.Until.IsZero() && (opens.IsZero() || held.Until.Before(opens))):
-		err = Put(ctx, g.cfg.KV, Pause{
+		_, err = Put(ctx, g.cfg.KV, Pause{
 			Group: g.cfg.Group, Cause: ByWindow, Since: now.UTC(), Until: opens.UTC(), By: g.cfg.Worker, Why: "outside its window " + g.cfg.Rules.Windows.String(),
 		})
 	}

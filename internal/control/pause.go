@@ -41,16 +41,17 @@ func (p Pause) InForce(now time.Time) bool { return p.Until.IsZero() || now.Befo
 
 func (p Pause) key() string { return stream.PausePrefix + string(p.Group) + "." + string(p.Cause) }
 
-// Put puts the pause in the place of any other of its group and cause, and returns when that is stored.
-func Put(ctx context.Context, kv jetstream.KeyValue, p Pause) error {
+// Put puts the pause in the place of any other of its group and cause, and returns the bucket's revision once that is
+// stored.
+func Put(ctx context.Context, kv jetstream.KeyValue, p Pause) (revision uint64, err error) {
 	data, err := json.Marshal(p)
 	if err == nil {
-		_, err = kv.Put(ctx, p.key(), data)
+		revision, err = kv.Put(ctx, p.key(), data)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot pause group %q: %w", p.Group, err)
+		return 0, fmt.Errorf("cannot pause group %q: %w", p.Group, err)
 	}
-	return nil
+	return revision, nil
 }
 
 // Lift takes away what holds a group back by these causes.

@@ -94,7 +94,7 @@ func (w *worker) run(t *testing.T) (stop func()) {
 func (f *fleet) put(t *testing.T, p control.Pause) {
 	t.Helper()
 	p.Group, p.Since, p.By = group, time.Now().UTC(), "ann"
-	if err := control.Put(t.Context(), f.kv, p); err != nil {
+	if _, err := control.Put(t.Context(), f.kv, p); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -170,6 +170,36 @@ func TestWatcher_WhatItKnowsIsGoodForALeaseAndNoLonger(t *testing.T) {
 	}
 }
 
+// Fear: pause returns, and a trigger that was on its way boots a host after that.
+func TestGroup_ConfirmsAPauseOnlyOnceEveryTriggerThatDidNotHearOfItHasEnded(t *testing.T) {
+	f := newFleet(t)
+	w := f.worker(t, "worker-1", policy.Rules{})
+	holds, _, leave, err := w.Enter(ackWait)
+	if err != nil || len(holds) != 0 {
+		t.Fatalf("Enter: got %+v, %v, want nothing in the way", holds, err)
+	}
+	revision, err := control.Put(t.Context(), f.kv, control.Pause{Group: group, Cause: control.ByHand})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.look(t)
+	holds, _, leaveToo, err := w.Enter(ackWait)
+	if err != nil || len(holds) != 1 {
+		t.Fatalf("Enter: got %+v, %v, want the pause", holds, err)
+	}
+	if got := w.Confirmed(); got >= revision {
+		t.Errorf("confirmed revision %d while a trigger from before %d is being given", got, revision)
+	}
+	leave()
+	if got := w.Confirmed(); got < revision {
+		t.Errorf("confirmed revision %d, want %d: the trigger from before has ended", got, revision)
+	}
+	leaveToo()
+	if got := w.Confirmed(); got < revision {
+		t.Errorf("confirmed revision %d, want %d", got, revision)
+	}
+}
+
 func TestWatcher_ThatHasNeverLookedHoldsEverythingBack(t *testing.T) {
 	f := newFleet(t)
 	watcher, err := control.NewWatcher(control.WatcherConfig{Conn: f.server.Connect(t), KV: f.kv, Every: time.Second})
@@ -241,7 +271,7 @@ func TestResume_LeavesTheWindowAndWhatHoldsAllGroups(t *testing.T) {
 	for _, cause := range []control.Cause{control.ByHand, control.ByBreaker, control.ByWindow, "monitor-api"} {
 		f.put(t, control.Pause{Cause: cause})
 	}
-	if err := control.Put(t.Context(), f.kv, control.Pause{Group: control.AllGroups, Cause: control.ByHand}); err != nil {
+	if _, err := control.Put(t.Context(), f.kv, control.Pause{Group: control.AllGroups, Cause: control.ByHand}); err != nil {
 		t.Fatal(err)
 	}
 	lifted, err := control.Resume(t.Context(), f.kv, group)

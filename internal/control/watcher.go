@@ -36,12 +36,13 @@ type Watcher struct {
 
 	mu        sync.Mutex
 	entries   *entries
+	known     uint64        // the revision up to which entries are known
 	confirmed time.Time     // the bucket said this at that time, or later
 	changed   chan struct{} // closed when entries become others
 
 	// What follows belongs to whoever is looking.
 	created  time.Time // the bucket
-	revision uint64    // up to which entries are known
+	revision uint64    // as known
 	behind   int       // readings in a row that did not reach the last revision
 }
 
@@ -67,6 +68,13 @@ func (w *Watcher) State(group restart.Group) (state State, confirmed time.Time) 
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.entries.of(group), w.confirmed
+}
+
+// revisionOf is State with the bucket's revision up to which the state is known.
+func (w *Watcher) revisionOf(group restart.Group) (state State, confirmed time.Time, revision uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.entries.of(group), w.confirmed, w.known
 }
 
 // Changed returns a channel that is closed when the bucket says something else than now.
@@ -135,7 +143,7 @@ func (w *Watcher) Refresh(ctx context.Context) error {
 		}
 		w.behind = 0
 		w.created, w.revision = info.Created, revision
-		w.replace(entries, asked)
+		w.replace(entries, revision, asked)
 		return nil
 	}
 }
@@ -165,10 +173,10 @@ func (w *Watcher) confirm(at time.Time) {
 	w.confirmed = at
 }
 
-func (w *Watcher) replace(e *entries, at time.Time) {
+func (w *Watcher) replace(e *entries, revision uint64, at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.entries, w.confirmed = e, at
+	w.entries, w.known, w.confirmed = e, revision, at
 	close(w.changed)
 	w.changed = make(chan struct{})
 	for _, err := range e.unreadable {
