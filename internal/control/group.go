@@ -36,8 +36,8 @@ type Group struct {
 	// windowSeen is whether Run has taken away what an earlier configuration said of the window.
 	windowSeen bool
 
-	mu       sync.Mutex
-	entered  map[uint64]int // triggers that are being given, by the revision of what they were told
+	mu      sync.Mutex
+	entered map[uint64]int // triggers that are being given, by the revision of what they were told
 }
 
 // NewGroup returns a group.
