@@ -256,16 +256,17 @@ func (l *letters) Bury(_ context.Context, letter Letter) error {
 
 // world is a worker with all that it stands on.
 type world struct {
-	t       *testing.T
-	host    *fakeHost
-	driver  bounded.Config
-	control *fakeControl
-	journal *journaltest.Memory
-	store   *storetest.Memory
-	letters *letters
-	cfg     RestarterConfig
-	log     zerolog.Logger
-	handler *Handler
+	t        *testing.T
+	host     *fakeHost
+	driver   bounded.Config
+	control  *fakeControl
+	observer recorder
+	journal  *journaltest.Memory
+	store    *storetest.Memory
+	letters  *letters
+	cfg      RestarterConfig
+	log      zerolog.Logger
+	handler  *Handler
 
 	mu      sync.Mutex
 	reports []Report
@@ -306,12 +307,51 @@ func newWorld(t *testing.T, change func(*world)) *world {
 			defer w.mu.Unlock()
 			w.reports = append(w.reports, r)
 		},
-		Logger: w.log,
+		Observer: &w.observer,
+		Logger:   w.log,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return w
+}
+
+// recorder is an observer that remembers.
+type recorder struct {
+	mu     sync.Mutex
+	moves  []string // of one message, where there is only one
+	now    map[Phase]int
+	took   map[Step][]time.Duration
+	events map[Event]int
+}
+
+func (r *recorder) Moved(from, to Phase) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.now == nil {
+		r.now = map[Phase]int{}
+	}
+	r.now[from]--
+	r.now[to]++
+	r.moves = append(r.moves, string(to))
+}
+
+func (r *recorder) Took(s Step, d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.took == nil {
+		r.took = map[Step][]time.Duration{}
+	}
+	r.took[s] = append(r.took[s], d)
+}
+
+func (r *recorder) Happened(e Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.events == nil {
+		r.events = map[Event]int{}
+	}
+	r.events[e]++
 }
 
 func boundedConfig(driver restart.Driver) bounded.Config {

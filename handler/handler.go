@@ -47,6 +47,8 @@ type Job struct {
 	Request Request
 	Lease   *Lease
 	Log     zerolog.Logger
+
+	progress progress
 }
 
 // Work is what is done for a message while its lease is held.
@@ -78,8 +80,9 @@ type Config struct {
 	// Retry is how long a message waits that could not be worked on.
 	Retry Backoff
 	// Settled, if not nil, is called once for each delivery, after it was settled or left.
-	Settled func(Report)
-	Logger  zerolog.Logger
+	Settled  func(Report)
+	Observer Observer // nil: nobody observes
+	Logger   zerolog.Logger
 }
 
 // settleTimeout bounds each write that records what has happened, and the settlement: they outlive the stop of the work.
@@ -91,7 +94,8 @@ const stopDelay = 200 * time.Millisecond
 
 // A Handler handles messages. Its methods are called from many goroutines at once.
 type Handler struct {
-	cfg Config
+	cfg      Config
+	inFlight inFlight
 }
 
 // New returns a handler.
@@ -107,14 +111,26 @@ func New(cfg Config) (*Handler, error) {
 	if err := cfg.Retry.validate(); err != nil {
 		return nil, fmt.Errorf("handler: Retry: %w", err)
 	}
-	return &Handler{cfg: cfg}, nil
+	if cfg.Observer == nil {
+		cfg.Observer = noObserver{}
+	}
+	return &Handler{cfg: cfg, inFlight: inFlight{jobs: map[*Job]struct{}{}}}, nil
 }
+
+// InFlight returns what is being worked on, in no particular order.
+func (h *Handler) InFlight() []Held { return h.inFlight.held() }
 
 // Handle takes one delivery through its life, and returns when it was settled or left. When ctx ends, the work is
 // stopped and settles itself.
 func (h *Handler) Handle(ctx context.Context, d Delivery) {
 	began := time.Now()
 	job, unreadable := h.read(d)
+	envelope, _ := d.Envelope() // the time of storing is there in any case
+	if d.Deliveries() == 1 {
+		h.cfg.Observer.Took(StepQueueWait, began.Sub(envelope.Stored))
+	}
+	job.progress.enter(PhaseGate)
+	h.inFlight.add(job)
 	job.Log.Debug().Int("deliveries", d.Deliveries()).Msg("consumed")
 	job.Lease = hold(began, d.Extend, d.AckWait(), func(err error) { logExtension(job.Log, err) })
 
@@ -124,12 +140,17 @@ func (h *Handler) Handle(ctx context.Context, d Delivery) {
 	if !held && verdict.fate != left {
 		verdict = Leave(ErrLeaseLost)
 	}
+	job.progress.enter(PhaseSettle)
 	report := Report{Verdict: verdict, Deliveries: d.Deliveries(), Extended: extended}
 	report.SettleErr = h.settle(ctx, job, verdict)
 	report.Took = time.Since(began)
 	if !verdict.Finished.IsZero() {
 		report.AckLag = time.Since(verdict.Finished)
+		h.cfg.Observer.Took(StepAckLag, report.AckLag)
+		h.cfg.Observer.Took(StepEndToEnd, time.Since(envelope.Stored))
 	}
+	h.inFlight.remove(job)
+	job.progress.enter("")
 	report.log(job)
 	if h.cfg.Settled != nil {
 		h.cfg.Settled(report)
@@ -138,7 +159,7 @@ func (h *Handler) Handle(ctx context.Context, d Delivery) {
 
 // read decodes the message. An error means that it can never be read; the job then says what is known of it.
 func (h *Handler) read(d Delivery) (job *Job, err error) {
-	job = &Job{Delivery: d}
+	job = &Job{Delivery: d, progress: progress{observer: h.cfg.Observer}}
 	envelope, err := d.Envelope()
 	if err == nil {
 		job.Request, err = contain(func() (Request, error) { return restart.Decode(envelope, d.Data()) })

@@ -113,6 +113,7 @@ func (p *passage) restart(ctx context.Context) (Outcome, error) {
 		if err != nil {
 			return Outcome{}, err
 		}
+		p.job.progress.observer.Happened(EventFenced)
 		p.job.Log.Debug().Str("event", string(p.last.Kind)).Msg("fence refused, going by the journal")
 	}
 }
@@ -135,7 +136,7 @@ func (p *passage) attempt(ctx context.Context) (Outcome, error) {
 	if answer := p.ask(nil); answer.Verdict != policy.Probe {
 		return p.no(ctx, answer)
 	}
-	slot, err := p.cfg.Driver.Acquire(intake)
+	slot, err := p.acquire(intake)
 	if err != nil {
 		return Outcome{}, context.Cause(intake)
 	}
@@ -191,11 +192,14 @@ func (p *passage) trigger(ctx, intake context.Context, slot *bounded.Slot, from 
 	}
 	p.triggeredAt = time.Now().UTC()
 	p.sound = p.triggeredAt
+	p.job.progress.attempted(p.last.Attempt)
+	p.job.progress.observer.Happened(EventTrigger)
 	err = slot.Restart(ctx, restart.Trigger{
 		Host: p.job.Request.Host, From: from, Within: min(within, left), ID: p.job.Request.ID, Attempt: p.last.Attempt,
 	})
 	leave()
 	returned := time.Now()
+	p.job.progress.observer.Took(StepRestart, returned.Sub(p.triggeredAt))
 	slot.Release()
 	p.endless = errors.Is(err, bounded.ErrAbandoned)
 	log := p.job.Log.With().Int("attempt", p.last.Attempt).Str("from", string(from)).Logger()
@@ -266,6 +270,8 @@ func (p *passage) takeOver(ctx context.Context) (Outcome, error) {
 		Error: "left open, and taken over by " + p.cfg.Worker,
 	})
 	p.sound = time.Now()
+	p.job.progress.attempted(p.last.Attempt)
+	p.job.progress.observer.Happened(EventTakeover)
 	p.job.Log.Info().Int("attempt", p.last.Attempt).Str("from", string(p.last.From)).Msg("took over")
 	return p.verify(ctx, time.Now(), false)
 }
@@ -280,7 +286,7 @@ func (p *passage) repeat(ctx context.Context, state restart.State) (Outcome, err
 	}
 	intake, cancel := p.intake(ctx)
 	defer cancel(nil)
-	slot, err := p.cfg.Driver.Acquire(intake)
+	slot, err := p.acquire(intake)
 	if err != nil {
 		return Outcome{}, context.Cause(intake)
 	}
@@ -288,6 +294,16 @@ func (p *passage) repeat(ctx context.Context, state restart.State) (Outcome, err
 	p.harmless = false
 	p.did(p.last.At, time.Now(), "did not take effect")
 	return p.trigger(ctx, intake, slot, p.last.From, state)
+}
+
+// acquire takes a slot of the driver, for a probe and a trigger.
+func (p *passage) acquire(intake context.Context) (*bounded.Slot, error) {
+	p.job.progress.enter(PhaseSlot)
+	slot, err := p.cfg.Driver.Acquire(intake)
+	if err == nil {
+		p.job.progress.enter(PhaseRestart)
+	}
+	return slot, err
 }
 
 // gate asks what only this delivery can answer.

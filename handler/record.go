@@ -25,6 +25,7 @@ type record struct {
 // message's own fallback id, so that both are on record.
 func (rec *record) save(ctx context.Context) error {
 	request := rec.job.Request
+	began := time.Now()
 	_, err := persist(ctx, rec, "save", func(ctx context.Context) (struct{}, error) {
 		err := rec.store.Save(ctx, request)
 		if errors.Is(err, store.ErrIDReused) {
@@ -36,12 +37,14 @@ func (rec *record) save(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cannot save request: %w", err)
 	}
+	rec.job.progress.observer.Took(StepSave, time.Since(began))
 	rec.job.Log.Debug().Msg("saved")
 	return nil
 }
 
 // finish returns the outcome that stands once it is durable.
 func (rec *record) finish(ctx context.Context, o Outcome) (Outcome, error) {
+	began := time.Now()
 	standing, err := persist(ctx, rec, "finish", func(ctx context.Context) (Outcome, error) {
 		standing, err := rec.store.Finish(ctx, o)
 		if err == nil && !rec.owns(standing) {
@@ -53,6 +56,7 @@ func (rec *record) finish(ctx context.Context, o Outcome) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, fmt.Errorf("cannot record outcome: %w", err)
 	}
+	rec.job.progress.observer.Took(StepFinish, time.Since(began))
 	return standing, nil
 }
 

@@ -126,6 +126,7 @@ func (r *Restarter) Do(ctx context.Context, job *Job) Verdict {
 			return r.verdict(ctx, job, err)
 		}
 		if standing.Kind != "" {
+			job.progress.observer.Happened(EventSuppressed)
 			return r.tell(standing)
 		}
 	}
@@ -138,6 +139,7 @@ func (r *Restarter) Do(ctx context.Context, job *Job) Verdict {
 	if errors.Is(err, errHandBack) {
 		stopSaving(errHandBack)
 	}
+	job.progress.enter(PhaseSave)
 	saveErr := <-saved
 
 	rec.attempts(way.earlier)
@@ -146,6 +148,7 @@ func (r *Restarter) Do(ctx context.Context, job *Job) Verdict {
 		verdict.Saved = saveErr == nil
 		return verdict
 	}
+	job.progress.enter(PhaseFinish)
 	err = r.count(ctx, job, outcome)
 	var standing Outcome
 	if err == nil {

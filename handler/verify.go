@@ -3,6 +3,7 @@ package handler
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/mayhem-mandrill/mandrill/internal/policy"
@@ -17,6 +18,9 @@ const minProbePause = 10 * time.Millisecond
 // another boot can only be somebody else's doing.
 func (p *passage) verify(ctx context.Context, open time.Time, elsewhere bool) (Outcome, error) {
 	began := time.Now()
+	p.job.progress.enter(PhaseVerify)
+	watched := sync.OnceFunc(func() { p.job.progress.observer.Took(StepVerify, time.Since(began)) })
+	defer watched()
 	traits := p.cfg.Driver.Traits()
 	settle, certain := traits.Settle(p.job.AckWait())
 	if p.endless && traits.Compare != restart.CompareAtEffect {
@@ -35,6 +39,7 @@ func (p *passage) verify(ctx context.Context, open time.Time, elsewhere bool) (O
 		case state.Epoch == p.last.From:
 			p.sound = now
 			if certain && now.Sub(open) >= settle {
+				watched()
 				return p.repeat(ctx, state)
 			}
 		case !state.Ready:
