@@ -45,6 +45,7 @@ var rules = []rule{
 	{"internal/restart/*", vocabulary, "a driver knows hosts, and nothing of messages"},
 	{"internal/restart/*/*", nil, "a test's hosts are hosts"},
 	{"internal/restart/*/*/*", nil, "a test's host is a program of its own"},
+	{"internal/fleet", vocabulary, "it asks workers, whatever they do"},
 	{"internal/explain", append([]string{"internal/policy", "internal/control", "internal/journal"}, onBroker...), "it knows facts, and nothing of where they come from"},
 	{
 		"internal/store/*",
