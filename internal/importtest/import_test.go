@@ -46,6 +46,8 @@ var rules = []rule{
 	{"internal/restart/*/*", nil, "a test's hosts are hosts"},
 	{"internal/restart/*/*/*", nil, "a test's host is a program of its own"},
 	{"internal/fleet", vocabulary, "it asks workers, whatever they do"},
+	{"internal/lag", nil, "it only looks at the clock"},
+	{"internal/ops", vocabulary, "it tells what others count"},
 	{"internal/explain", append([]string{"internal/policy", "internal/control", "internal/journal"}, onBroker...), "it knows facts, and nothing of where they come from"},
 	{
 		"internal/store/*",
