@@ -48,6 +48,8 @@ var rules = []rule{
 	{"internal/fleet", vocabulary, "it asks workers, whatever they do"},
 	{"internal/lag", nil, "it only looks at the clock"},
 	{"internal/ops", vocabulary, "it tells what others count"},
+	{"internal/monitor", nil, "it checks what it is given"},
+	{"internal/monitor/*", []string{"internal/monitor"}, "a check knows what a check is"},
 	{"internal/explain", append([]string{"internal/policy", "internal/control", "internal/journal"}, onBroker...), "it knows facts, and nothing of where they come from"},
 	{
 		"internal/store/*",
