@@ -50,6 +50,7 @@ var rules = []rule{
 	{"internal/ops", vocabulary, "it tells what others count"},
 	{"internal/monitor", nil, "it checks what it is given"},
 	{"internal/monitor/*", []string{"internal/monitor"}, "a check knows what a check is"},
+	{"internal/notify", vocabulary, "it tells what others decide"},
 	{"internal/explain", append([]string{"internal/policy", "internal/control", "internal/journal"}, onBroker...), "it knows facts, and nothing of where they come from"},
 	{
 		"internal/store/*",

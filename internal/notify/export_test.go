@@ -1,0 +1,14 @@
+package notify
+
+import "net/http"
+
+var Sign = sign
+
+// NewOver returns a notifier that sends over the transport.
+func NewOver(transport http.RoundTripper, cfg Config) (*Notifier, error) {
+	n, err := New(cfg)
+	if err == nil {
+		n.transport = transport
+	}
+	return n, err
+}
