@@ -62,6 +62,9 @@ type Report struct {
 // Retried reports whether the message was given back.
 func (r Report) Retried() bool { return r.fate == retried }
 
+// Buried reports whether the message became a dead letter.
+func (r Report) Buried() bool { return r.fate == buried }
+
 // LeaseLost reports whether the message was left because its lease was lost.
 func (r Report) LeaseLost() bool { return r.fate == left && errors.Is(r.Err, ErrLeaseLost) }
 

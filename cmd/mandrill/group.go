@@ -31,6 +31,8 @@ type served struct {
 	bounded  *bounded.Driver
 	rules    policy.Rules
 	control  *control.Group
+	metrics  groupMetrics
+	work     *handler.Handler
 	consumer *consumer.Consumer
 }
 
@@ -127,6 +129,8 @@ func (s *service) openGroups(ctx context.Context, messages zerolog.Logger) error
 
 // openGroup brings a group up to where its messages could be pulled.
 func (s *service) openGroup(g *served, events handler.Journal, box handler.DeadLetters, messages zerolog.Logger) error {
+	g.metrics = groupMetrics{s.metrics.Group(g.name)}
+	g.metrics.Driver(g.bounded)
 	cfg := s.cfg.For(g.name)
 	retry := handler.Backoff{Base: cfg.Retry.Base, Cap: cfg.Retry.Cap}
 	restarter, err := handler.NewRestarter(handler.RestarterConfig{
@@ -139,8 +143,9 @@ func (s *service) openGroup(g *served, events handler.Journal, box handler.DeadL
 	if err != nil {
 		return err
 	}
-	work, err := handler.New(handler.Config{
-		Work: restarter, DeadLetters: box, MaxLease: cfg.MaxLease, Retry: retry, Settled: s.tally.add, Logger: messages,
+	g.work, err = handler.New(handler.Config{
+		Work: restarter, DeadLetters: box, MaxLease: cfg.MaxLease, Retry: retry, Logger: messages,
+		Settled: func(r handler.Report) { s.tally.add(r); g.metrics.settled(r) }, Observer: g.metrics,
 	})
 	if err != nil {
 		return err
@@ -149,8 +154,8 @@ func (s *service) openGroup(g *served, events handler.Journal, box handler.DeadL
 		Conn: s.conn.Conn, Group: g.name,
 		Settings:    func() stream.Settings { return g.control.Settings(s.settingsOf(g.name)) },
 		MaxInFlight: cfg.MaxInFlight, Grace: cfg.Grace, Logger: s.log,
-		Handle:   func(ctx context.Context, d *consumer.Delivery) { work.Handle(ctx, s.between.delivery(d)) },
-		Recorded: func(ctx context.Context, d *consumer.Delivery) (bool, error) { return work.Recorded(ctx, d) },
+		Handle:   func(ctx context.Context, d *consumer.Delivery) { g.work.Handle(ctx, s.between.delivery(d)) },
+		Recorded: func(ctx context.Context, d *consumer.Delivery) (bool, error) { return g.work.Recorded(ctx, d) },
 	})
 	return err
 }

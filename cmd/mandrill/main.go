@@ -93,6 +93,16 @@ func (a *app) run(args []string) int {
 	return code
 }
 
+// stdoutIsTerminal reports whether results go to a person's screen.
+func (a *app) stdoutIsTerminal() bool {
+	result, ok := a.stdout.(*resultWriter)
+	if !ok {
+		return false
+	}
+	f, ok := result.w.(*os.File)
+	return ok && isTerminal(f)
+}
+
 // A resultWriter keeps the first error of standard output, so that a result which was lost is not taken for one that
 // was told, whoever wrote it.
 type resultWriter struct {

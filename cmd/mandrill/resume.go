@@ -13,23 +13,27 @@ import (
 )
 
 func (a *app) resumeCommand() *cobra.Command {
+	var all bool
 	cmd := &cobra.Command{
-		Use:   "resume GROUP",
+		Use:   "resume GROUP | --all",
 		Short: "Let a group go on that was paused",
-		Long: `Let a group go on that was paused by hand, or because too many hosts in a row did not come back. It does not open the
-group's window: outside of it the group waits on.`,
-		Example: "  mandrill resume web",
+		Long: `Let a group go on that was paused by hand, by a monitor, or because too many hosts in a row did not come back. It does
+not open the group's window: outside of it the group waits on. With --all, what 'pause --all' has done is taken back: a
+group that was paused by itself stays so.`,
+		Example: `  mandrill resume web
+  mandrill resume --all`,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usagef("resume: say which group")
+			if len(args) > 1 || len(args) == 1 == all {
+				return usagef("resume: say one group, or --all")
 			}
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&all, "all", false, "all groups")
 	out := addOutput(cmd)
 	config.AddFlags(cmd.Flags(), steerSettings...)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return a.steer(cmd, args[0], func(ctx context.Context, w *wheel, group restart.Group) error {
+		return a.steerSome(cmd, args, func(ctx context.Context, w *wheel, group restart.Group) error {
 			return w.resume(ctx, group, *out)
 		})
 	}
@@ -70,7 +74,7 @@ func (w *wheel) resume(ctx context.Context, group restart.Group, out output) err
 	if err != nil {
 		return err
 	}
-	if err := w.derive(ctx, group); err != nil {
+	if err := w.deriveAll(ctx, group); err != nil {
 		return err
 	}
 	state, err := control.Read(ctx, w.kv, group)
@@ -88,7 +92,11 @@ func (w *wheel) resume(ctx context.Context, group restart.Group, out output) err
 		fmt.Fprintf(w.app.stdout, "holds on\t%s\n", plain(l.String()))
 	}
 	if len(r.Lifted)+len(r.Holds) == 0 {
-		fmt.Fprintf(w.app.stdout, "group %s was not paused\n", group)
+		name := "group " + string(group) + " was"
+		if group == control.AllGroups {
+			name = "all groups together were"
+		}
+		fmt.Fprintf(w.app.stdout, "%s not paused\n", name)
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +46,8 @@ const scripts = "../../testdata/script"
 //	server NAME VARIABLE          put the URL that 'mandrill server' has printed into a variable
 //	hold URL GROUP CAUSE SPAN     hold a group back by an entry of the control bucket; $UNTIL is when it ends; 0 is never
 //	send URL SUBJECT FILE         store the file in the work stream, as a foreign publisher
+//	address NAME VARIABLE         put the address at which a worker serves health and metrics into a variable
+//	fetch ADDRESS PATH            print what is served there
 //	config-of URL STREAM FILE     create or change a stream to the configuration in the file, by a hand that is not ours
 //
 // -update writes what cmp compares with.
@@ -77,6 +81,8 @@ func TestScript(t *testing.T) {
 			"sums":      scriptSums,
 			"server":    scriptServer,
 			"hold":      scriptHold,
+			"address":   scriptAddress,
+			"fetch":     scriptFetch,
 			"send":      scriptSend,
 			"config-of": scriptConfigOf,
 		},
@@ -310,6 +316,28 @@ func scriptConfigOf(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, err = js.CreateOrUpdateStream(ctx, config)
+	ts.Check(err)
+}
+
+var servedAt = regexp.MustCompile(`"address":"([^"]+)"`)
+
+func scriptAddress(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) == 2, "address NAME VARIABLE")
+	found := servedAt.FindStringSubmatch(ts.ReadFile(args[0] + ".err"))
+	if found == nil {
+		ts.Fatalf("%s has not said where it serves", args[0])
+	}
+	ts.Setenv(args[1], found[1])
+}
+
+func scriptFetch(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) == 2, "fetch ADDRESS PATH")
+	response, err := http.Get("http://" + args[0] + args[1])
+	ts.Check(err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	ts.Check(err)
+	_, err = ts.Stdout().Write(body)
 	ts.Check(err)
 }
 

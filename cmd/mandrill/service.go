@@ -16,6 +16,9 @@ import (
 
 	"github.com/mayhem-mandrill/mandrill/internal/config"
 	"github.com/mayhem-mandrill/mandrill/internal/control"
+	"github.com/mayhem-mandrill/mandrill/internal/fleet"
+	"github.com/mayhem-mandrill/mandrill/internal/lag"
+	"github.com/mayhem-mandrill/mandrill/internal/ops"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/store"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
@@ -35,6 +38,11 @@ type service struct {
 	tally    *tally
 	between  seams
 	watcher  *control.Watcher
+	answers  *fleet.Server
+	metrics  *ops.Metrics
+	lag      *lag.Meter
+	ops      *ops.Server // nil: nothing is served
+	js       jetstream.JetStream
 	groups   []*served
 	closers  closers
 }
@@ -58,6 +66,9 @@ func (a *app) openService(ctx context.Context, cfg config.Config, o serviceOptio
 			err = errors.Join(err, s.closers.closeAll())
 		}
 	}()
+	if err := s.openOps(); err != nil {
+		return s, err
+	}
 	for _, name := range cfg.Groups {
 		g, err := a.newServed(cfg.For(name), name, log)
 		if err != nil {
@@ -81,7 +92,10 @@ func (a *app) openService(ctx context.Context, cfg config.Config, o serviceOptio
 	if err := s.openControl(ctx); err != nil {
 		return s, err
 	}
-	return s, s.openGroups(ctx, o.messages)
+	if err := s.openGroups(ctx, o.messages); err != nil {
+		return s, err
+	}
+	return s, s.openAnswers()
 }
 
 func (s *service) settings() stream.Settings {
@@ -119,6 +133,7 @@ func (s *service) openConnection(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("cannot use JetStream: %w", err)
 	}
+	s.js = js
 	if s.streams, err = stream.Ensure(ctx, js, s.settings()); err != nil {
 		return err
 	}
@@ -190,6 +205,11 @@ func (s *service) work(ctx context.Context) error {
 	var steered sync.WaitGroup
 	defer func() { stopSteering(); steered.Wait() }()
 	steered.Go(func() { s.watcher.Run(steering) })
+	steered.Go(func() {
+		if err := s.answers.Run(steering); err != nil {
+			s.log.Warn().Err(err).Msg("nobody who asks for the workers finds this one")
+		}
+	})
 	for _, g := range s.groups {
 		group.Go(func() error { return g.consumer.Run(running) })
 		group.Go(func() error { return g.control.Run(running) })
@@ -200,6 +220,11 @@ func (s *service) work(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error { return s.watch(running) })
+	steered.Go(func() { _ = s.lag.Run(steering) }) // which ends with its context
+	if s.ops != nil {
+		group.Go(func() error { return s.ops.Run(running) })
+		steered.Go(func() { s.setGauges(steering) })
+	}
 	if s.server != nil {
 		group.Go(func() error { return s.server.watch(running) })
 	}

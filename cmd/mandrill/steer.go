@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
@@ -58,6 +61,53 @@ func (w *wheel) derive(ctx context.Context, group restart.Group) error {
 		return fmt.Errorf("it is stored, and counts as soon as a worker brings the consumer into line: %w", err)
 	}
 	return nil
+}
+
+// deriveAll is derive for one group or, for control.AllGroups, for each that workers have served.
+func (w *wheel) deriveAll(ctx context.Context, group restart.Group) error {
+	leases, err := w.leases(ctx, group)
+	if err != nil {
+		return err
+	}
+	for _, g := range slices.Sorted(maps.Keys(leases)) {
+		if err := w.derive(ctx, g); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leases returns the groups that workers have served, all of them for control.AllGroups, with the length of their leases.
+func (w *wheel) leases(ctx context.Context, group restart.Group) (map[restart.Group]time.Duration, error) {
+	work, err := w.js.Stream(ctx, stream.Work)
+	if err != nil {
+		return nil, fmt.Errorf("cannot look at the groups: %w", err)
+	}
+	leases := map[restart.Group]time.Duration{}
+	consumers := work.ListConsumers(ctx)
+	for info := range consumers.Info() {
+		if g, ok := stream.GroupOf(info.Name); ok && (group == control.AllGroups || group == g) {
+			leases[g] = info.Config.AckWait
+		}
+	}
+	if err := consumers.Err(); err != nil {
+		return nil, fmt.Errorf("cannot look at the groups: %w", err)
+	}
+	return leases, nil
+}
+
+// steerSome calls do for the group that a verb was given as an argument, or for all groups if it was given none.
+func (a *app) steerSome(cmd *cobra.Command, args []string, do func(context.Context, *wheel, restart.Group) error) error {
+	if len(args) == 1 {
+		return a.steer(cmd, args[0], do)
+	}
+	loaded, err := a.loadConfig(cmd, nil)
+	if err != nil {
+		return err
+	}
+	return a.withWheel(cmd.Context(), loaded.Config, cmd.Name(), func(ctx context.Context, w *wheel) error {
+		return do(ctx, w, control.AllGroups)
+	})
 }
 
 // steer calls do for the group that a verb was given as an argument.

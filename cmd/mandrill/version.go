@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -13,6 +14,14 @@ import (
 // version is set by the build of a release; otherwise what the toolchain knows stands in for it.
 var version string
 
+// ourVersion returns which version this is, or what stands in for it.
+func ourVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && version == "" && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return cmp.Or(version, "unknown")
+}
+
 func (a *app) versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "version",
@@ -22,10 +31,7 @@ func (a *app) versionCommand() *cobra.Command {
 	}
 	out := addOutput(cmd)
 	cmd.RunE = func(*cobra.Command, []string) error {
-		v := version
-		if info, ok := debug.ReadBuildInfo(); ok && v == "" {
-			v = info.Main.Version
-		}
+		v := ourVersion()
 		if *out == outputJSON {
 			return a.printJSON(map[string]string{
 				"version": v, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH,

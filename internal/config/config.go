@@ -54,6 +54,8 @@ type Config struct {
 	Docker    Docker
 	Webhook   Webhook
 
+	Ops Ops
+	Lag Lag
 	Log Log
 
 	// own has what is in effect for the groups that the file has a section for. These are pointers because fmt prints
@@ -155,6 +157,15 @@ type Webhook struct {
 
 // History says how long requests and outcomes are remembered.
 type History struct{ Keep time.Duration }
+
+// Ops says where health and metrics are served.
+type Ops struct {
+	Listen string // empty: nowhere
+	Pprof  bool
+}
+
+// Lag says how late a worker may get to run.
+type Lag struct{ Threshold time.Duration }
 
 // Log says what is logged, and how.
 type Log struct{ Level, Format string }

@@ -63,7 +63,7 @@ func TestGroup_WhatMayDiffer(t *testing.T) {
 	}
 	want := []string{
 		"group", "domain", "nats", "nats_context", "creds", "token", "tls", "data", "sync", "database", "history", "replicas",
-		"ack_wait", "max_lease", "max_in_flight", "max_deliveries", "grace", "save_timeout", "publish", "self", "log",
+		"ack_wait", "max_lease", "max_in_flight", "max_deliveries", "grace", "save_timeout", "publish", "self", "ops", "lag", "log",
 	}
 	if diff := cmp.Diff(want, forAll); diff != "" {
 		t.Error(diff)

@@ -125,6 +125,9 @@ var samples = map[string][3]string{
 	"webhook.secret":         {"a", "b", "c"},
 	"webhook.max_delay":      {"1s", "2s", "24h"},
 	"webhook.ca":             {"/a", "/b", "/c"},
+	"ops.listen":             {":1", "127.0.0.1:2", "0.0.0.0:3"},
+	"ops.pprof":              {"true", "true", "true"},
+	"lag.threshold":          {"1ms", "2ms", "3ms"},
 	"log.level":              {"debug", "warn", "error"},
 	"log.format":             {"console", "json", "console"},
 }
@@ -320,6 +323,9 @@ webhook.restart_url=
 webhook.secret=
 webhook.max_delay=0s
 webhook.ca=
+ops.listen=
+ops.pprof=false
+lag.threshold=250ms
 log.level=info
 log.format=auto
 `

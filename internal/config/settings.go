@@ -236,6 +236,13 @@ var table = []setting{
 	path("webhook.ca", func(c *Config) *string { return &c.Webhook.CA },
 		"PEM file of the authorities that may vouch for the server. Empty means the system's.").perGroup(),
 
+	text("ops.listen", "", func(c *Config) *string { return &c.Ops.Listen },
+		"Where a worker serves health and metrics over HTTP, such as `:9108`. Without a host that is loopback. Empty means nowhere."),
+	boolean("ops.pprof", func(c *Config) *bool { return &c.Ops.Pprof },
+		"Serve profiles there too, under /debug/pprof: whoever can connect can look into the worker's memory."),
+	duration("lag.threshold", "250ms", time.Millisecond, time.Minute, func(c *Config) *time.Duration { return &c.Lag.Threshold },
+		"How late a worker may get to run before it calls itself overloaded."),
+
 	oneOf("log.level", "info", []string{"trace", "debug", "info", "warn", "error"},
 		func(c *Config) *string { return &c.Log.Level },
 		"Least level that is logged."),

@@ -38,10 +38,22 @@ const (
 	journalPrefix = "mandrill.journal."
 	deadPrefix    = "mandrill.dead."
 	outcomePrefix = "mandrill.outcome."
+
+	consumerPrefix = "mandrill-"
 )
 
 // ConsumerName returns the name of a group's one durable consumer.
-func ConsumerName(group restart.Group) string { return "mandrill-" + string(group) }
+func ConsumerName(group restart.Group) string { return consumerPrefix + string(group) }
+
+// GroupOf returns the group whose consumer is called so.
+func GroupOf(consumer string) (group restart.Group, ok bool) {
+	name, ok := strings.CutPrefix(consumer, consumerPrefix)
+	if !ok {
+		return "", false
+	}
+	group, err := restart.ParseGroup(name)
+	return group, err == nil
+}
 
 // WorkSubject returns where requests for a host are published: one at a time is taken.
 func WorkSubject(group restart.Group, host restart.Host) string {

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mayhem-mandrill/mandrill/internal/config"
+	"github.com/mayhem-mandrill/mandrill/internal/control"
+	"github.com/mayhem-mandrill/mandrill/internal/fleet"
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
+	"github.com/mayhem-mandrill/mandrill/internal/stream"
+)
+
+// pauseOptions are the flags of pause that are no settings.
+type pauseOptions struct {
+	all    bool
+	span   time.Duration
+	reason string
+	out    *output
+}
+
+func (a *app) pauseCommand() *cobra.Command {
+	var o pauseOptions
+	cmd := &cobra.Command{
+		Use:   "pause GROUP | --all",
+		Short: "Stop restarting the hosts of a group, or of all groups",
+		Long: `Stop restarting the hosts of a group, or of all groups, until they are resumed or --for is over. What was triggered goes
+on being verified.
+
+It returns when every worker that is there has confirmed it: nothing is triggered after that. A worker that does not
+answer may trigger something for as long as ack_wait, and is waited for that long; then it is named, and nothing is
+triggered any more by it either. One that is cut off cannot be seen: where messages are held by nobody who answers, it
+says until when such a worker may trigger something.`,
+		Example: `  mandrill pause web --reason "the service is burning"
+  mandrill pause --all --for 30m`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 || len(args) == 1 == o.all {
+				return usagef("pause: say one group, or --all")
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.all, "all", false, "all groups")
+	f.DurationVar(&o.span, "for", 0, "resume by itself after this time")
+	f.StringVar(&o.reason, "reason", "", "why, for people")
+	o.out = addOutput(cmd)
+	config.AddFlags(f, steerSettings...)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if o.span < 0 || o.span == 0 && cmd.Flags().Changed("for") {
+			return usagef("--for: %s is not in the future", o.span)
+		}
+		return a.steerSome(cmd, args, func(ctx context.Context, w *wheel, group restart.Group) error {
+			return w.pause(ctx, group, o)
+		})
+	}
+	return cmd
+}
+
+// A paused is what pause has brought about.
+type paused struct {
+	Group     restart.Group `json:"group"`
+	Until     time.Time     `json:"until,omitzero"`
+	Confirmed []string      `json:"confirmed"` // the workers
+	Missing   []string      `json:"missing"`   // those that were waited for in vain
+	// Unaccounted is how many messages were handed out that no worker which confirmed holds: they wait to be tried again,
+	// or are held by a worker that is cut off and cannot be seen, which may trigger something until Certain.
+	Unaccounted int       `json:"unaccounted"`
+	Certain     time.Time `json:"certain"` // from then on nothing is triggered, whoever is cut off
+}
+
+func (w *wheel) pause(ctx context.Context, group restart.Group, o pauseOptions) error {
+	p := control.Pause{Group: group, Cause: control.ByHand, Since: time.Now().UTC(), By: w.app.whoami(), Why: o.reason}
+	if o.span > 0 {
+		p.Until = p.Since.Add(o.span)
+	}
+	revision, err := control.Put(ctx, w.kv, p)
+	if err != nil {
+		return err
+	}
+	if err := w.deriveAll(ctx, group); err != nil {
+		return err
+	}
+	within, err := w.longestLease(ctx, group)
+	if err != nil {
+		return err
+	}
+	result, err := w.awaitPause(ctx, p, revision, within)
+	if err != nil {
+		return err
+	}
+	if *o.out == outputJSON {
+		return w.app.printJSON(result)
+	}
+	_, err = fmt.Fprintln(w.app.stdout, result)
+	return err
+}
+
+func (p paused) String() string {
+	text := "paused group " + string(p.Group)
+	if p.Group == control.AllGroups {
+		text = "paused all groups"
+	}
+	if !p.Until.IsZero() {
+		text += " until " + timeText(p.Until, secondsTime)
+	}
+	text += fmt.Sprintf(": confirmed by %d workers", len(p.Confirmed))
+	if p.Unaccounted > 0 && len(p.Missing) == 0 {
+		text += fmt.Sprintf("; %d messages wait to be tried again, or are held by a worker that is cut off, which may trigger something until %s",
+			p.Unaccounted, timeText(p.Certain, secondsTime))
+	}
+	if len(p.Missing) > 0 {
+		text += fmt.Sprintf(", and not by %s, which may trigger nothing any more either", strings.Join(p.Missing, ", "))
+	}
+	return text
+}
+
+// awaitPause waits until every worker has confirmed the pause, or until one that has not can trigger nothing any more.
+func (w *wheel) awaitPause(ctx context.Context, p control.Pause, revision uint64, within time.Duration) (paused, error) {
+	began := time.Now()
+	result := paused{
+		Group: p.Group, Until: p.Until, Confirmed: []string{}, Missing: []string{}, Certain: began.Add(within).UTC(),
+	}
+	want := fleet.Wanted{Revision: revision, Within: within}
+	if p.Group != control.AllGroups {
+		want.Group = p.Group
+	}
+	c, err := fleet.Confirmed(ctx, w.conn.Conn, want)
+	for _, s := range c.Confirmed {
+		result.Confirmed = append(result.Confirmed, s.Worker)
+	}
+	for _, i := range c.Missing {
+		result.Missing = append(result.Missing, i.Worker)
+	}
+	if err == nil {
+		result.Unaccounted, err = w.unaccounted(ctx, p.Group, c.Confirmed)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return result, fmt.Errorf("the pause is stored, and not everybody has confirmed it: %w", context.Cause(ctx))
+	case err != nil || len(c.Missing) > 0:
+		// Whoever does not answer knows at the latest by then, or knows that it knows nothing.
+		select {
+		case <-time.After(time.Until(began.Add(within))):
+		case <-ctx.Done():
+			return result, fmt.Errorf("the pause is stored, and not everybody has confirmed it: %w", context.Cause(ctx))
+		}
+	}
+	return result, nil
+}
+
+// unaccounted returns how many messages are handed out that none of these workers holds.
+func (w *wheel) unaccounted(ctx context.Context, group restart.Group, workers []fleet.WorkerStatus) (int, error) {
+	leases, err := w.leases(ctx, group)
+	if err != nil {
+		return 0, err
+	}
+	sum := 0
+	for g := range leases {
+		c, err := w.js.Consumer(ctx, stream.Work, stream.ConsumerName(g))
+		if err != nil {
+			return 0, fmt.Errorf("cannot look at group %q: %w", g, err)
+		}
+		held := 0
+		for _, worker := range workers {
+			for _, s := range worker.Groups {
+				if s.Group == g {
+					held += s.InFlight
+				}
+			}
+		}
+		sum += max(0, c.CachedInfo().NumAckPending-held)
+	}
+	return sum, nil
+}
+
+// longestLease returns for how long a worker may trigger something that has not heard of a pause.
+func (w *wheel) longestLease(ctx context.Context, group restart.Group) (time.Duration, error) {
+	leases, err := w.leases(ctx, group)
+	longest := time.Second // without a consumer nothing is handed out
+	for _, lease := range leases {
+		longest = max(longest, lease)
+	}
+	return longest, err
+}
