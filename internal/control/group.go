@@ -115,9 +115,9 @@ func HoldsOf(s State, now time.Time) []policy.Hold {
 	return holds
 }
 
-// Fell counts a host that was restarted and did not come back, as the outcome says. When it returns nil, that is stored and, if it is one too
-// many, the group is paused and its consumer hands nothing out any more. Told of the same request again, it changes
-// nothing.
+// Fell counts a host that was restarted and did not come back, as the outcome says. When it returns nil, that is stored
+// and, if it is one too many, the group is paused and its consumer hands nothing out any more. Told of the same request
+// again, it changes nothing.
 func (g *Group) Fell(ctx context.Context, o restart.Outcome) error {
 	row, err := extend(ctx, g.cfg.KV, g.cfg.Group, Fallen{ID: o.ID, Host: o.Host, Reason: o.Reason, At: o.At}, g.cfg.StopAfter)
 	if err != nil || len(row) < g.cfg.StopAfter {
