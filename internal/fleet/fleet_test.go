@@ -200,7 +200,7 @@ func TestServer_AnswersAgainAfterAnOutage(t *testing.T) {
 	before, _ := mustWorkers(t, nc, patience)
 	s.Restart(t)
 	eventually(t, "it is found again", func() bool {
-		after, _, err := fleet.Workers(t.Context(), nc, patience)
+		after, _, err := fleet.Workers(t.Context(), nc, time.Second) // a question that fell into the outage is never answered
 		return err == nil && len(after) == 1 && after[0].Instance == before[0].Instance
 	})
 }
@@ -231,7 +231,7 @@ func TestServer_StartsDuringAnOutage(t *testing.T) {
 	s.StartAgain(t)
 	other := s.Connect(t)
 	eventually(t, "it is found", func() bool {
-		workers, _, err := fleet.Workers(t.Context(), other, patience)
+		workers, _, err := fleet.Workers(t.Context(), other, time.Second)
 		return err == nil && len(workers) == 1
 	})
 	cancel()
