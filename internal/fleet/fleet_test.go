@@ -73,7 +73,7 @@ func TestWorkers_AcrossACluster(t *testing.T) {
 	for i := range 3 {
 		nc := c.Node(i).Connect(t)
 		eventually(t, "all are found", func() bool { // a node learns of the others' subscriptions a little later
-			workers, silent, err := fleet.Workers(t.Context(), nc, patience)
+			workers, silent, err := fleet.Workers(t.Context(), nc, time.Second)
 			return err == nil && len(workers) == 3 && len(silent) == 0
 		})
 	}
@@ -163,7 +163,7 @@ func TestPermissions_ThoseOfThePackageCommentAreEnough(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
 	eventually(t, "it is found", func() bool {
-		workers, _, err := fleet.Workers(t.Context(), asker, patience)
+		workers, _, err := fleet.Workers(t.Context(), asker, time.Second)
 		return err == nil && len(workers) == 1
 	})
 	if messages, silent, err := fleet.InFlight(t.Context(), asker, patience); err != nil || len(messages) != 1 || len(silent) != 0 {
@@ -252,7 +252,7 @@ func TestServer_ConnectionThatIsClosedForGoodIsAnError(t *testing.T) {
 	go func() { ended <- server.Run(t.Context()) }()
 	other := s.Connect(t)
 	eventually(t, "it is found", func() bool {
-		workers, _, err := fleet.Workers(t.Context(), other, patience)
+		workers, _, err := fleet.Workers(t.Context(), other, time.Second)
 		return err == nil && len(workers) == 1
 	})
 	nc.Close()
@@ -316,7 +316,7 @@ func TestServer_RunsOnceAtATimeAndAgain(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- server.Run(ctx) }()
 		eventually(t, "it is found, once", func() bool {
-			workers, silent, err := fleet.Workers(t.Context(), nc, patience)
+			workers, silent, err := fleet.Workers(t.Context(), nc, time.Second)
 			return err == nil && len(workers) == 1 && len(silent) == 0
 		})
 		if err := server.Run(ctx); err == nil {
