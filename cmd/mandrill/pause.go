@@ -109,6 +109,9 @@ func (p paused) String() string {
 		text += " until " + timeText(p.Until, secondsTime)
 	}
 	text += fmt.Sprintf(": confirmed by %d workers", len(p.Confirmed))
+	if len(p.Confirmed) == 1 {
+		text = strings.TrimSuffix(text, "s")
+	}
 	if p.Unaccounted > 0 && len(p.Missing) == 0 {
 		text += fmt.Sprintf("; %d messages wait to be tried again, or are held by a worker that is cut off, which may trigger something until %s",
 			p.Unaccounted, timeText(p.Certain, secondsTime))
