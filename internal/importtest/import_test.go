@@ -42,6 +42,7 @@ var rules = []rule{
 	{"internal/policy", vocabulary, "its gates are pure functions"},
 	{"internal/restart/restarttest", append([]string{"internal/restart/bounded"}, vocabulary...), "a contract is told in the vocabulary"},
 	{"internal/restart/fleettest", append([]string{"internal/restart/simulated"}, vocabulary...), "it serves simulated hosts"},
+	{"internal/restart/webhook", append([]string{"internal/callout"}, vocabulary...), "a driver knows hosts, and nothing of messages"},
 	{"internal/restart/*", vocabulary, "a driver knows hosts, and nothing of messages"},
 	{"internal/restart/*/*", nil, "a test's hosts are hosts"},
 	{"internal/restart/*/*/*", nil, "a test's host is a program of its own"},
@@ -50,7 +51,8 @@ var rules = []rule{
 	{"internal/ops", vocabulary, "it tells what others count"},
 	{"internal/monitor", nil, "it checks what it is given"},
 	{"internal/monitor/*", []string{"internal/monitor"}, "a check knows what a check is"},
-	{"internal/notify", vocabulary, "it tells what others decide"},
+	{"internal/callout", nil, "it knows HTTP, and nothing of ours"},
+	{"internal/notify", append([]string{"internal/callout"}, vocabulary...), "it tells what others decide"},
 	{"internal/explain", append([]string{"internal/policy", "internal/control", "internal/journal"}, onBroker...), "it knows facts, and nothing of where they come from"},
 	{
 		"internal/store/*",

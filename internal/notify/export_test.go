@@ -1,8 +1,12 @@
 package notify
 
-import "net/http"
+import (
+	"net/http"
 
-var Sign = sign
+	"github.com/mayhem-mandrill/mandrill/internal/callout"
+)
+
+var Sign = callout.Sign
 
 // NewOver returns a notifier that sends over the transport.
 func NewOver(transport http.RoundTripper, cfg Config) (*Notifier, error) {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"github.com/mayhem-mandrill/mandrill/internal/callout"
 )
 
 const (
@@ -47,7 +49,7 @@ func (n *Notifier) post(ctx context.Context, body []byte) error {
 	req.Header.Set("User-Agent", "mandrill")
 	if n.cfg.Secret != "" {
 		timestamp := strconv.FormatInt(time.Now().Unix(), 10)
-		signature := sign([]byte(n.cfg.Secret), timestamp, req.Method, req.URL.RequestURI(), body)
+		signature := callout.Sign([]byte(n.cfg.Secret), timestamp, req.Method, req.URL.RequestURI(), body)
 		req.Header.Set("X-Mandrill-Timestamp", timestamp)
 		req.Header.Set("X-Mandrill-Signature", "v1="+signature)
 	}
@@ -71,26 +73,8 @@ func classify(code int, header http.Header) error {
 	case code != http.StatusTooManyRequests && code/100 != 5:
 		return backoff.Permanent(err)
 	}
-	if after := retryAfter(header, time.Now()); after > 0 {
+	if after := callout.RetryAfter(header, time.Now(), maxRetryAfter); after > 0 {
 		return fmt.Errorf("%w: %w", err, &backoff.RetryAfterError{Duration: after})
 	}
 	return err
-}
-
-// retryAfter returns how long the server asks to be left alone, within bounds; zero if it does not say.
-func retryAfter(header http.Header, now time.Time) time.Duration {
-	text := header.Get("Retry-After")
-	// A number that is too large for its type is returned as the largest.
-	if seconds, err := strconv.ParseUint(text, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
-		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second
-	}
-	at, err := http.ParseTime(text)
-	if err != nil {
-		return 0
-	}
-	// The server means its own clock, which may differ from ours.
-	if date, err := http.ParseTime(header.Get("Date")); err == nil {
-		now = date
-	}
-	return min(max(0, at.Sub(now)), maxRetryAfter)
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mayhem-mandrill/mandrill/internal/callout"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 )
 
@@ -73,7 +74,7 @@ func classifyStatus(code int, header http.Header, text []byte) error {
 	err := statusError(code, text)
 	switch {
 	case code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable:
-		return &restart.RefusedError{After: retryAfter(header, time.Now()), Err: err}
+		return &restart.RefusedError{After: callout.RetryAfter(header, time.Now(), maxRetryAfter), Err: err}
 	case code == http.StatusConflict || code == http.StatusPreconditionFailed:
 		return fmt.Errorf("%w: %w", restart.ErrChanged, err)
 	case code/100 == 4 || isRedirect(code):
@@ -102,22 +103,4 @@ func statusError(code int, text []byte) error {
 		return fmt.Errorf("the server answered %s", status)
 	}
 	return fmt.Errorf("the server answered %s: %q", status, text[:min(len(text), maxText)])
-}
-
-// retryAfter returns how long the server asks to be left alone, within bounds, or zero if it does not say.
-func retryAfter(header http.Header, now time.Time) time.Duration {
-	text := header.Get("Retry-After")
-	// A number that is too large for its type is returned as the largest.
-	if seconds, err := strconv.ParseUint(text, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
-		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second
-	}
-	at, err := http.ParseTime(text)
-	if err != nil {
-		return 0
-	}
-	// The server means its own clock, which may differ from ours.
-	if date, err := http.ParseTime(header.Get("Date")); err == nil {
-		now = date
-	}
-	return min(max(0, at.Sub(now)), maxRetryAfter)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/mayhem-mandrill/mandrill/internal/callout"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 )
 
@@ -193,10 +194,11 @@ func (d *Driver) newRequest(ctx context.Context, method, url string, body []byte
 	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "mandrill")
+	// The headers that make a request conditional are not signed, because its body says the same.
 	if len(d.secret) > 0 {
 		timestamp := strconv.FormatInt(time.Now().Unix(), 10)
 		req.Header.Set("X-Mandrill-Timestamp", timestamp)
-		req.Header.Set("X-Mandrill-Signature", "v1="+sign(d.secret, timestamp, method, req.URL.RequestURI(), body))
+		req.Header.Set("X-Mandrill-Signature", "v1="+callout.Sign(d.secret, timestamp, method, req.URL.RequestURI(), body))
 	}
 	return req, nil
 }
