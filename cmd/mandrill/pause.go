@@ -12,7 +12,6 @@ import (
 	"github.com/mayhem-mandrill/mandrill/internal/control"
 	"github.com/mayhem-mandrill/mandrill/internal/fleet"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
-	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
 
 // pauseOptions are the flags of pause that are no settings.
@@ -158,16 +157,12 @@ func (w *wheel) awaitPause(ctx context.Context, p control.Pause, revision uint64
 
 // unaccounted returns how many messages are handed out that none of these workers holds.
 func (w *wheel) unaccounted(ctx context.Context, group restart.Group, workers []fleet.WorkerStatus) (int, error) {
-	leases, err := w.leases(ctx, group)
+	consumers, err := w.consumers(ctx, group)
 	if err != nil {
 		return 0, err
 	}
 	sum := 0
-	for g := range leases {
-		c, err := w.js.Consumer(ctx, stream.Work, stream.ConsumerName(g))
-		if err != nil {
-			return 0, fmt.Errorf("cannot look at group %q: %w", g, err)
-		}
+	for g, info := range consumers {
 		held := 0
 		for _, worker := range workers {
 			for _, s := range worker.Groups {
@@ -176,17 +171,17 @@ func (w *wheel) unaccounted(ctx context.Context, group restart.Group, workers []
 				}
 			}
 		}
-		sum += max(0, c.CachedInfo().NumAckPending-held)
+		sum += max(0, info.NumAckPending-held)
 	}
 	return sum, nil
 }
 
 // longestLease returns for how long a worker may trigger something that has not heard of a pause.
 func (w *wheel) longestLease(ctx context.Context, group restart.Group) (time.Duration, error) {
-	leases, err := w.leases(ctx, group)
+	consumers, err := w.consumers(ctx, group)
 	longest := time.Second // without a consumer nothing is handed out
-	for _, lease := range leases {
-		longest = max(longest, lease)
+	for _, info := range consumers {
+		longest = max(longest, info.Config.AckWait)
 	}
 	return longest, err
 }

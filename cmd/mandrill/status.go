@@ -124,19 +124,15 @@ func (w *wheel) groupReports(ctx context.Context) ([]groupReport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot look at the groups: %w", err)
 	}
+	consumers, err := w.consumers(ctx, control.AllGroups)
+	if err != nil {
+		return nil, err
+	}
 	reports := []groupReport{}
-	consumers := work.ListConsumers(ctx)
-	for info := range consumers.Info() {
-		group, ok := stream.GroupOf(info.Name)
-		if !ok {
-			continue
-		}
+	for group, info := range consumers {
 		reports = append(reports, groupReport{
 			Group: group, Queued: info.NumPending, InFlight: info.NumAckPending, Budget: info.Config.MaxAckPending,
 		})
-	}
-	if err := consumers.Err(); err != nil {
-		return nil, fmt.Errorf("cannot look at the groups: %w", err)
 	}
 	slices.SortFunc(reports, func(a, b groupReport) int { return cmp.Compare(a.Group, b.Group) })
 	for i := range reports {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
@@ -65,11 +64,11 @@ func (w *wheel) derive(ctx context.Context, group restart.Group) error {
 
 // deriveAll is derive for one group or, for control.AllGroups, for each that workers have served.
 func (w *wheel) deriveAll(ctx context.Context, group restart.Group) error {
-	leases, err := w.leases(ctx, group)
+	consumers, err := w.consumers(ctx, group)
 	if err != nil {
 		return err
 	}
-	for _, g := range slices.Sorted(maps.Keys(leases)) {
+	for _, g := range slices.Sorted(maps.Keys(consumers)) {
 		if err := w.derive(ctx, g); err != nil {
 			return err
 		}
@@ -77,23 +76,24 @@ func (w *wheel) deriveAll(ctx context.Context, group restart.Group) error {
 	return nil
 }
 
-// leases returns the groups that workers have served, all of them for control.AllGroups, with the length of their leases.
-func (w *wheel) leases(ctx context.Context, group restart.Group) (map[restart.Group]time.Duration, error) {
+// consumers returns how the consumer of the group stands, or those of all groups for control.AllGroups. A group that no
+// worker has served has none.
+func (w *wheel) consumers(ctx context.Context, group restart.Group) (map[restart.Group]*jetstream.ConsumerInfo, error) {
 	work, err := w.js.Stream(ctx, stream.Work)
 	if err != nil {
 		return nil, fmt.Errorf("cannot look at the groups: %w", err)
 	}
-	leases := map[restart.Group]time.Duration{}
+	found := map[restart.Group]*jetstream.ConsumerInfo{}
 	consumers := work.ListConsumers(ctx)
 	for info := range consumers.Info() {
 		if g, ok := stream.GroupOf(info.Name); ok && (group == control.AllGroups || group == g) {
-			leases[g] = info.Config.AckWait
+			found[g] = info
 		}
 	}
 	if err := consumers.Err(); err != nil {
 		return nil, fmt.Errorf("cannot look at the groups: %w", err)
 	}
-	return leases, nil
+	return found, nil
 }
 
 // steerSome calls do for the group that a verb was given as an argument, or for all groups if it was given none.
