@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/mayhem-mandrill/mandrill/consumer"
@@ -108,11 +107,7 @@ func (s *service) openGroups(ctx context.Context, messages zerolog.Logger) error
 	if err != nil {
 		return err
 	}
-	js, err := jetstream.New(s.conn.Conn)
-	if err != nil {
-		return fmt.Errorf("cannot use JetStream: %w", err)
-	}
-	box, err := deadletter.Open(ctx, js)
+	box, err := deadletter.Open(ctx, s.js)
 	if err != nil {
 		return err
 	}
@@ -120,7 +115,7 @@ func (s *service) openGroups(ctx context.Context, messages zerolog.Logger) error
 		if err := s.openGroup(g, events, box, messages); err != nil {
 			return err
 		}
-		if _, err := stream.EnsureConsumer(ctx, js, g.name, g.control.Settings(s.settingsOf(g.name))); err != nil {
+		if _, err := stream.EnsureConsumer(ctx, s.js, g.name, g.control.Settings(s.settingsOf(g.name))); err != nil {
 			return err
 		}
 	}
@@ -178,13 +173,9 @@ func (s *service) openControl(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	js, err := jetstream.New(s.conn.Conn)
-	if err != nil {
-		return fmt.Errorf("cannot use JetStream: %w", err)
-	}
 	for _, g := range s.groups {
 		g.control, err = control.NewGroup(control.GroupConfig{
-			Watcher: s.watcher, JS: js, KV: s.bucket, Group: g.name, Rules: g.rules,
+			Watcher: s.watcher, JS: s.js, KV: s.bucket, Group: g.name, Rules: g.rules,
 			StopAfter: s.cfg.For(g.name).StopAfter, Worker: s.name, Logger: s.log,
 		})
 		if err != nil {
