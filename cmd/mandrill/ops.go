@@ -182,15 +182,17 @@ func (g groupMetrics) Happened(e handler.Event) {
 func (g groupMetrics) settled(r handler.Report) {
 	g.Count(ops.Delivery, 1)
 	g.Count(ops.LeaseExtension, r.Extended)
-	for event, happened := range map[ops.Event]bool{
-		ops.Redelivery: r.Deliveries > 1,
-		ops.LeaseLost:  r.LeaseLost(),
-		ops.DeadLetter: r.Buried(),
-		ops.LateAck:    r.SettleErr != nil,
-	} {
-		if happened {
-			g.Count(event, 1)
-		}
+	if r.Deliveries > 1 {
+		g.Count(ops.Redelivery, 1)
+	}
+	if r.LeaseLost() {
+		g.Count(ops.LeaseLost, 1)
+	}
+	if r.Buried() {
+		g.Count(ops.DeadLetter, 1)
+	}
+	if r.SettleErr != nil {
+		g.Count(ops.LateAck, 1)
 	}
 	if o := r.Outcome; o.Kind != "" && !errors.Is(r.Err, handler.ErrLeaseLost) {
 		g.Ended(o.Kind, o.Reason)

@@ -57,6 +57,7 @@ func Read(ctx context.Context, kv jetstream.KeyValue, group restart.Group) (Stat
 // entries is the whole bucket.
 type entries struct {
 	pauses     map[string]Pause
+	sorted     []Pause // by key, once all are read: every look at a group's state goes through them
 	budgets    map[restart.Group]Budget
 	rows       map[restart.Group]Row
 	unreadable []error // what harms nobody where it is left out
@@ -64,8 +65,8 @@ type entries struct {
 
 func (e *entries) of(group restart.Group) State {
 	var s State
-	for _, key := range slices.Sorted(maps.Keys(e.pauses)) {
-		if p := e.pauses[key]; p.Group == group || p.Group == AllGroups {
+	for _, p := range e.sorted {
+		if p.Group == group || p.Group == AllGroups {
 			s.Pauses = append(s.Pauses, p)
 		}
 	}
@@ -95,6 +96,9 @@ func load(ctx context.Context, kv jetstream.KeyValue) (_ *entries, revision uint
 			case !open:
 				return nil, 0, errors.New("the server ended the reading")
 			case entry == nil: // that is all
+				for _, key := range slices.Sorted(maps.Keys(e.pauses)) {
+					e.sorted = append(e.sorted, e.pauses[key])
+				}
 				return e, revision, nil
 			}
 			revision = max(revision, entry.Revision())

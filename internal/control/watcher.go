@@ -65,9 +65,8 @@ func NewWatcher(cfg WatcherConfig) (*Watcher, error) {
 
 // State returns what the bucket says of a group, and when that was last known to be all: the zero time if never.
 func (w *Watcher) State(group restart.Group) (state State, confirmed time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.entries.of(group), w.confirmed
+	state, confirmed, _ = w.revisionOf(group)
+	return state, confirmed
 }
 
 // revisionOf is State with the bucket's revision up to which the state is known.
