@@ -71,7 +71,7 @@ func TestProcess_ChaosBootsEachHostOnceAndLosesNothing(t *testing.T) {
 			s.startServer(t)
 		case 17: // away for longer than leases last
 			s.server.kill(t)
-			time.Sleep(2 * ackWait)
+			time.Sleep(2 * ackWait) // the outage itself
 			s.startServer(t)
 		}
 		if asleep != nil && time.Since(asleepSince) > 2*ackWait {
