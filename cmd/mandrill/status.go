@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -24,7 +25,7 @@ const (
 	workersWait = 2 * time.Second
 	// watchEvery is the time between two looks of --watch.
 	watchEvery = 2 * time.Second
-	// lately is how far back outcomes are counted, by when they were asked for.
+	// lately is how far back outcomes are counted.
 	lately = time.Hour
 )
 
@@ -156,17 +157,13 @@ func (w *wheel) groupReports(ctx context.Context) ([]groupReport, error) {
 // countOutcomes fills in what the database knows.
 func (w *wheel) countOutcomes(ctx context.Context, cfg config.Config, groups []groupReport) error {
 	return w.app.withHistory(ctx, cfg, func(ctx context.Context, db store.Store) error {
+		counts, err := db.Ended(ctx, time.Now().Add(-lately))
+		if err != nil {
+			return err
+		}
 		for i := range groups {
-			counts := map[restart.Kind]int{}
-			for e, err := range db.History(ctx, store.Filter{Group: groups[i].Group, Since: time.Now().Add(-lately)}) {
-				if err != nil {
-					return err
-				}
-				if e.Outcome.Kind != "" {
-					counts[e.Outcome.Kind]++
-				}
-			}
-			groups[i].Outcomes = counts
+			groups[i].Outcomes = map[restart.Kind]int{}
+			maps.Copy(groups[i].Outcomes, counts[groups[i].Group])
 		}
 		return nil
 	})

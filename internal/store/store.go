@@ -52,6 +52,9 @@ type Store interface {
 	// Outcome returns the outcome of a request, or ErrNotFound.
 	Outcome(ctx context.Context, id uuid.UUID) (restart.Outcome, error)
 
+	// Ended counts the outcomes of that time or later, by group and kind.
+	Ended(ctx context.Context, since time.Time) (Counts, error)
+
 	// Attempts returns all attempts of a request in their order, the one that led to its outcome last; none if it was
 	// never triggered.
 	Attempts(ctx context.Context, id uuid.UUID) ([]restart.Attempt, error)
@@ -71,6 +74,17 @@ type Store interface {
 type Entry struct {
 	Request restart.Request
 	Outcome restart.Outcome // the zero Outcome if there is none yet
+}
+
+// Counts are how many outcomes there are of each kind, by group. What there is none of is left out.
+type Counts map[restart.Group]map[restart.Kind]int
+
+// Add adds n outcomes of a kind.
+func (c Counts) Add(group restart.Group, kind restart.Kind, n int) {
+	if c[group] == nil {
+		c[group] = map[restart.Kind]int{}
+	}
+	c[group][kind] += n
 }
 
 // A Filter chooses requests. The zero value matches all.

@@ -13,6 +13,10 @@ func BenchmarkSave(b *testing.B) {
 	storetest.BenchmarkSave(b, func(b *testing.B) store.Store { return mustOpen(b, shared.Server(b).NewDatabase(b)) })
 }
 
+func BenchmarkFinish(b *testing.B) {
+	storetest.BenchmarkFinish(b, func(b *testing.B) store.Store { return mustOpen(b, shared.Server(b).NewDatabase(b)) })
+}
+
 // BenchmarkHistory asks a database of years what people ask.
 func BenchmarkHistory(b *testing.B) {
 	if testing.Short() {

@@ -196,8 +196,8 @@ func TestOpen_WorkersThatStartTogetherMakeOneSchema(t *testing.T) {
 			t.Errorf("got identities %v, want one", ids)
 		}
 	}
-	if got := queryText(t, database, "SELECT string_agg(version_id::text, ' ' ORDER BY id) FROM goose_db_version"); got != "0 1 2" {
-		t.Errorf("got versions %q, want 0 1 2", got)
+	if got := queryText(t, database, "SELECT string_agg(version_id::text, ' ' ORDER BY id) FROM goose_db_version"); got != "0 1 2 3" {
+		t.Errorf("got versions %q, want 0 1 2 3", got)
 	}
 }
 
@@ -208,20 +208,20 @@ func TestOpen_RefusesASchemaThatIsNotItsOwn(t *testing.T) {
 		mustOpen(t, database).Close()
 		mustExec(t, database, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (9, true)")
 		for _, access := range []store.Access{store.Worker, store.Reader, store.Mender} {
-			mustNotOpen(t, postgres.Config{URL: database, Access: access}, "version 9", "version 2", "use a newer program")
+			mustNotOpen(t, postgres.Config{URL: database, Access: access}, "version 9", "version 3", "use a newer program")
 		}
 	})
 	t.Run("OlderAndNotAWorker", func(t *testing.T) {
 		database := server.NewDatabase(t)
 		mustMigrateTo(t, database, 1)
 		for _, access := range []store.Access{store.Reader, store.Mender} {
-			mustNotOpen(t, postgres.Config{URL: database, Access: access}, "version 1", "version 2", "start a worker")
+			mustNotOpen(t, postgres.Config{URL: database, Access: access}, "version 1", "version 3", "start a worker")
 		}
 	})
 	t.Run("EmptyAndNotAWorker", func(t *testing.T) {
 		database := server.NewDatabase(t)
 		for _, access := range []store.Access{store.Reader, store.Mender} {
-			mustNotOpen(t, postgres.Config{URL: database, Access: access}, "version 0", "version 2", "start a worker")
+			mustNotOpen(t, postgres.Config{URL: database, Access: access}, "version 0", "version 3", "start a worker")
 		}
 		if got := queryText(t, database, "SELECT count(*)::text FROM pg_tables WHERE schemaname = 'public'"); got != "0" {
 			t.Errorf("got %s tables, want none", got)

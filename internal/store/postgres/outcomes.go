@@ -110,6 +110,27 @@ func outcomeTimes(o *restart.Outcome) []*time.Time {
 	return []*time.Time{&o.At, &o.Receipt.RequestedAt, &o.Receipt.TriggeredAt, &o.Receipt.VerifiedAt}
 }
 
+const countEnded = "SELECT grp, kind, count(*) FROM outcomes WHERE at >= $1 GROUP BY grp, kind"
+
+// Ended implements store.Store.
+func (s *Store) Ended(ctx context.Context, since time.Time) (counts store.Counts, err error) {
+	err = s.within(ctx, func(ctx context.Context) error {
+		counts = store.Counts{}
+		var group, kind string
+		var n int
+		rows, _ := s.reads.Query(ctx, countEnded, since) // its error comes from them too
+		_, err := pgx.ForEachRow(rows, []any{&group, &kind, &n}, func() error {
+			counts.Add(restart.Group(group), restart.Kind(kind), n)
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot count outcomes: %w", err)
+	}
+	return counts, nil
+}
+
 // Outcome implements store.Store.
 func (s *Store) Outcome(ctx context.Context, id uuid.UUID) (o restart.Outcome, err error) {
 	err = s.within(ctx, func(ctx context.Context) error {

@@ -54,6 +54,14 @@ func TestStore_HistoryIsReadByIndex(t *testing.T) {
 	})
 }
 
+// What ended in the last hour must be counted without reading through what ended in years.
+func TestStore_EndedIsCountedByIndex(t *testing.T) {
+	database := shared.Server(t).NewDatabase(t)
+	mustOpen(t, database)
+	fill(t, database, 100_000)
+	mustUseIndexes(t, database, postgres.CountEnded, []any{filled.Add(-time.Hour)}, "outcomes_by_end")
+}
+
 // mustUseIndexes checks that a query's plan has these indexes, and reads no table through.
 func mustUseIndexes(t *testing.T, database, query string, args []any, indexes ...string) {
 	t.Helper()

@@ -125,7 +125,7 @@ func TestOpen_OnlyAWorkerCreatesAndMigrates(t *testing.T) {
 			}
 
 			mustMigrateTo(t, path, 1)
-			mustNotOpenAs(t, access, path, "version 1", "version 3", "start a worker")
+			mustNotOpenAs(t, access, path, "version 1", "version 4", "start a worker")
 			db := mustOpenRaw(t, path)
 			var version int
 			if err := db.QueryRow("SELECT max(version_id) FROM goose_db_version").Scan(&version); err != nil || version != 1 {

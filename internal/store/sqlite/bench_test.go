@@ -14,6 +14,10 @@ func BenchmarkSave(b *testing.B) {
 	storetest.BenchmarkSave(b, func(b *testing.B) store.Store { return mustOpen(b, filepath.Join(b.TempDir(), "mandrill.db")) })
 }
 
+func BenchmarkFinish(b *testing.B) {
+	storetest.BenchmarkFinish(b, func(b *testing.B) store.Store { return mustOpen(b, filepath.Join(b.TempDir(), "mandrill.db")) })
+}
+
 // BenchmarkHistory shows that a question about a few of a million takes the time of a few.
 func BenchmarkHistory(b *testing.B) {
 	if testing.Short() {

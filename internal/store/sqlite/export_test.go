@@ -25,6 +25,7 @@ func Queries() map[string]Query {
 	return map[string]Query{
 		"Request":        {selectRequest, []any{id}},
 		"Outcome":        {selectOutcome, []any{id}},
+		"Ended":          {countEnded, []any{0}},
 		"Attempts":       {selectAttempts, []any{id}},
 		"Owner":          {selectOwner, []any{id}},
 		"Oldest":         {selectOldest, []any{0, 1}},

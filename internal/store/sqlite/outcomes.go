@@ -73,6 +73,36 @@ func (s *Store) Outcome(ctx context.Context, id uuid.UUID) (o restart.Outcome, e
 	return o, nil
 }
 
+const countEnded = "SELECT grp, kind, count(*) FROM outcomes INDEXED BY outcomes_by_end WHERE at >= ? GROUP BY grp, kind"
+
+// Ended implements store.Store.
+func (s *Store) Ended(ctx context.Context, since time.Time) (store.Counts, error) {
+	counts, err := s.ended(ctx, since)
+	if err != nil {
+		return nil, fmt.Errorf("cannot count outcomes: %w", err)
+	}
+	return counts, nil
+}
+
+func (s *Store) ended(ctx context.Context, since time.Time) (store.Counts, error) {
+	rows, err := s.reads.QueryContext(ctx, countEnded, micros(since))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	counts := store.Counts{}
+	for rows.Next() {
+		var group restart.Group
+		var kind restart.Kind
+		var n int
+		if err := rows.Scan(&group, &kind, &n); err != nil {
+			return nil, err
+		}
+		counts.Add(group, kind, n)
+	}
+	return counts, rows.Err()
+}
+
 // outcomeFields returns where outcomeColumns are scanned to. Where a request has no outcome, all of them are null.
 func outcomeFields(o *restart.Outcome) []any {
 	r := &o.Receipt

@@ -64,6 +64,9 @@ func TestStore_EveryQueryUsesAnIndexAndNoneSorts(t *testing.T) {
 		}},
 		{"Request", queries["Request"], []string{request}},
 		{"Outcome", queries["Outcome"], []string{"SEARCH o USING INDEX sqlite_autoindex_outcomes_1 (id=?)"}},
+		{"Ended", queries["Ended"], []string{ // sorts what was found, of which there are few kinds
+			"SEARCH outcomes USING COVERING INDEX outcomes_by_end (at>?)", "USE TEMP B-TREE FOR GROUP BY",
+		}},
 		{"Oldest", queries["Oldest"], []string{"SEARCH requests USING INDEX requests_by_time (requested_at<?)"}},
 		{"DeleteRequest", queries["DeleteRequest"], []string{
 			"SEARCH requests USING INDEX sqlite_autoindex_requests_1 (id=?)",

@@ -25,6 +25,7 @@ var finishTests = []test{
 	{"DoesNotAskForTheRequest", finishWithoutSave},
 	{"OutcomeOfAnUnfinishedRequestIsNotFound", outcomeNotFound},
 	{"OutcomesOfTwoRequestsDoNotMix", outcomesDoNotMix},
+	{"EndedCountsWhatEndedSinceWheneverItWasAskedFor", endedCounts},
 }
 
 func finishIsDurable(t *testing.T, f *fixture) {
@@ -241,5 +242,39 @@ func outcomesDoNotMix(t *testing.T, f *fixture) {
 		if diff := cmp.Diff(want, f.mustOutcome(t, want.ID)); diff != "" {
 			t.Errorf("Outcome (-want +got):\n%s", diff)
 		}
+	}
+}
+
+func endedCounts(t *testing.T, f *fixture) {
+	if got, err := f.Ended(t.Context(), time.Time{}); err != nil || len(got) != 0 {
+		t.Errorf("empty database: got %v, %v, want none", got, err)
+	}
+	for i, end := range []struct {
+		group restart.Group
+		kind  restart.Kind
+		after time.Duration // noon
+	}{
+		{"web", restart.Restarted, 0},
+		{"web", restart.Restarted, time.Hour},
+		{"web", restart.Dead, time.Microsecond},
+		{"batch", restart.Restarted, time.Second},
+		{"batch", restart.Expired, -time.Microsecond},
+		{"old", restart.Restarted, -time.Hour},
+	} {
+		o := NewOutcome(uuid.New(), restart.Host(fmt.Sprintf("host-%d.example.net", i)))
+		o.Group, o.Kind, o.At = end.group, end.kind, noon.Add(end.after)
+		o.Receipt.RequestedAt = noon.Add(-24 * time.Hour)
+		f.mustFinish(t, o)
+	}
+	want := store.Counts{
+		"web":   {restart.Restarted: 2, restart.Dead: 1},
+		"batch": {restart.Restarted: 1},
+	}
+	got, err := f.Ended(t.Context(), noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("Ended (-want +got):\n%s", diff)
 	}
 }

@@ -38,6 +38,10 @@ var calls = map[string]func(context.Context, store.Store) error{
 		}
 		return nil
 	},
+	Ended: func(ctx context.Context, s store.Store) error {
+		_, err := s.Ended(ctx, noon)
+		return err
+	},
 	Outcome: func(ctx context.Context, s store.Store) error {
 		_, err := s.Outcome(ctx, uuid.New())
 		return err

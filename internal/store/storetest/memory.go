@@ -23,6 +23,7 @@ const (
 	Finish    = "Finish"
 	Attempted = "Attempted"
 	History   = "History"
+	Ended     = "Ended"
 	Request   = "Request"
 	Outcome   = "Outcome"
 	Attempts  = "Attempts"
@@ -171,6 +172,20 @@ func (m *Memory) History(ctx context.Context, f store.Filter) iter.Seq2[store.En
 			}
 		}
 	}
+}
+
+// Ended implements store.Store.
+func (m *Memory) Ended(ctx context.Context, since time.Time) (counts store.Counts, err error) {
+	err = m.call(ctx, Call{Method: Ended}, func() error {
+		counts = store.Counts{}
+		for _, o := range m.outcomes {
+			if !o.At.Before(kept(since)) {
+				counts.Add(o.Group, o.Kind, 1)
+			}
+		}
+		return nil
+	})
+	return counts, err
 }
 
 // Request implements store.Store.
