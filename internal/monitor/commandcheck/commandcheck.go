@@ -1,7 +1,7 @@
 // Package commandcheck is the check that runs a program: good if it exits with 0, bad otherwise.
 //
-// The program is run as it stands, with its arguments as a list and never through a shell. Its input is empty. It sees
-// PATH, HOME, LANG, TZ, TMPDIR and the variables that the configuration names. Of its output only the end is kept.
+// The program is run as it stands, with its arguments as a list and never through a shell. It sees PATH, HOME, LANG, TZ,
+// TMPDIR and the variables that the configuration names. Of its output only the end is kept.
 //
 // When its time is over, or the run has ended, it is killed with its whole process group; and so is what it has left in
 // the background of that group when it has ended by itself. What remains possible: what leaves the group, or runs as
@@ -42,11 +42,15 @@ type Config struct {
 
 	// Env names variables of this process that are passed on to the program. What is not set is not passed on.
 	Env []string
+
+	// Input is what the program can read. It need not.
+	Input []byte
 }
 
 type check struct {
 	path              string
 	argv, environment []string
+	input             []byte
 }
 
 // New returns a check that has run nothing yet. An error begins with the name of the field that is wrong, and never
@@ -64,7 +68,10 @@ func New(cfg Config) (monitor.Check, error) {
 	if err != nil {
 		return nil, fmt.Errorf("command: cannot find the program: %w", err)
 	}
-	c := &check{path: path, argv: slices.Clone(cfg.Command), environment: []string{}} // nil would pass everything on
+	c := &check{
+		path: path, argv: slices.Clone(cfg.Command), input: cfg.Input,
+		environment: []string{}, // nil would pass everything on
+	}
 	for _, name := range append([]string{"PATH", "HOME", "LANG", "TZ", "TMPDIR"}, cfg.Env...) {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
 			return nil, errors.New("env: takes names of variables, and no values")
@@ -81,6 +88,9 @@ func (c *check) Check(ctx context.Context) monitor.Result {
 	out := &tail{}
 	cmd := exec.CommandContext(ctx, c.path)
 	cmd.Args, cmd.Env = c.argv, c.environment
+	if len(c.input) > 0 {
+		cmd.Stdin = bytes.NewReader(c.input)
+	}
 	cmd.Stdout, cmd.Stderr = out, out // the same, so that the last line is the last on either
 	cmd.SysProcAttr, cmd.WaitDelay = groupOfItsOwn(), pipeWait
 	cmd.Cancel = func() error { return killGroup(cmd.Process) }

@@ -155,6 +155,24 @@ func TestCheck_JudgesTheExit(t *testing.T) {
 	}
 }
 
+// The fear: a program that does not read what it is given makes the check hang, or bad.
+func TestCheck_ProgramMayReadItsInputOrNot(t *testing.T) {
+	for _, tt := range []struct {
+		name, want string
+		command    []string
+	}{
+		{"Read", `exit status 0: "1048576 <nil>"`, ask("input")},
+		{"NotRead", "exit status 0", ask("exit", "0")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := newCheck(t, commandcheck.Config{Command: tt.command, Input: make([]byte, 1<<20)}).Check(t.Context())
+			if got.Verdict != monitor.Good || got.Seen != tt.want {
+				t.Errorf("got %s, %s, want good, %s", got.Verdict, got.Seen, tt.want)
+			}
+		})
+	}
+}
+
 // The fear: a monitor whose program was removed falls silent, or looks good.
 func TestCheck_AProgramThatCannotBeRunAnyMoreIsBad(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "program")
