@@ -42,6 +42,11 @@ const (
 	// removal is how long a server may take to remove the folder of a consumer.
 	removal = time.Second
 
+	// overloadPause is how long a consumer whose process is overloaded waits before it fetches one message. Ten a second
+	// are next to no load, and progress all the same where every worker is always overloaded. It is also how much later
+	// than the overload itself the slow intake may end.
+	overloadPause = 100 * time.Millisecond
+
 	// goneAfter is for how long a work stream must be missing before it counts as deleted: a server that has only just
 	// started, or lost its leader, may not know it yet.
 	goneAfter = 3 * time.Second
@@ -57,6 +62,10 @@ type Config struct {
 	MaxInFlight int
 	// Grace is how long messages in work may go on after the stop; 0 stops them at once.
 	Grace time.Duration
+	// Overloaded reports whether this process has more to do than it can. While it does, messages are taken one by one,
+	// at most ten a second, so that other workers have the rest; what is in work is left alone, and what was asked for
+	// before may still come, for as long as a fetch lasts. It must not block. Nil means never.
+	Overloaded func() bool
 	// Handle works on one delivery and settles it. Its context ends with cause ErrGraceOver.
 	Handle func(context.Context, *Delivery)
 	// Recorded reports whether a message's outcome is on record. It is asked for a message that is settled, as far as
@@ -71,8 +80,8 @@ type Consumer struct {
 	js    jetstream.JetStream
 	slots *slots
 	once  sync.Mutex // held while Run runs
-	// believed is settingsAge, but for a test that will not wait.
-	believed time.Duration
+	// believed is settingsAge, but for a test that will not wait; breath is overloadPause, but for one that would.
+	believed, breath time.Duration
 
 	// What follows belongs to Run's goroutine.
 	next    string // where messages are asked for; empty if that is not known to be there
@@ -99,12 +108,15 @@ func New(cfg Config) (*Consumer, error) {
 	if _, err := restart.ParseGroup(string(cfg.Group)); err != nil {
 		return nil, fmt.Errorf("consumer: %w", err)
 	}
+	if cfg.Overloaded == nil {
+		cfg.Overloaded = func() bool { return false }
+	}
 	js, err := jetstream.New(cfg.Conn)
 	if err != nil {
 		return nil, fmt.Errorf("consumer: %w", err)
 	}
 	cfg.Logger = cfg.Logger.With().Str("group", string(cfg.Group)).Logger()
-	return &Consumer{cfg: cfg, js: js, slots: newSlots(cfg.MaxInFlight), believed: settingsAge}, nil
+	return &Consumer{cfg: cfg, js: js, slots: newSlots(cfg.MaxInFlight), believed: settingsAge, breath: overloadPause}, nil
 }
 
 // Run pulls messages until ctx ends, waits for those in work for as long as Grace, stops the rest, and returns when
@@ -164,11 +176,12 @@ func (c *Consumer) pullAll(ctx context.Context, start func(*Delivery)) error {
 			return err
 		}
 		n := c.slots.take(ctx, maxFetch, fetchPatience)
+		most := c.share(ctx, n)
 		if ctx.Err() != nil {
 			c.slots.put(n)
 			return nil
 		}
-		started, err := c.fetch(ctx, n, start)
+		started, err := c.fetch(ctx, most, start)
 		c.slots.put(n - started)
 		if err == nil {
 			delays.Reset()
@@ -182,6 +195,18 @@ func (c *Consumer) pullAll(ctx context.Context, start func(*Delivery)) error {
 		}
 	}
 	return nil
+}
+
+// share returns how many messages to fetch where n have a slot. That of an overloaded process is one, after a pause.
+func (c *Consumer) share(ctx context.Context, n int) int {
+	if !c.cfg.Overloaded() {
+		return n
+	}
+	pause(ctx, c.breath)
+	if !c.cfg.Overloaded() {
+		return n
+	}
+	return 1
 }
 
 // attach makes sure that there is a consumer to pull from, whose AckWait is known. It waits for as long as the server

@@ -22,7 +22,8 @@ func TestConsumer_GoesOnByItselfWhenTheServerIsBack(t *testing.T) {
 		b.publish(t, 20)
 		eventually(t, "all are handled", func() bool { return handled.len() == 20*(outage+1) })
 		srv.Restart(t)
-		eventually(t, "the test is connected again", b.js.Conn().IsConnected)
+		// A connection may not have noticed yet that its server was away; only an answer proves that it is a new one.
+		eventually(t, "the test is connected again", func() bool { return b.js.Conn().FlushTimeout(time.Second) == nil })
 	}
 	r.mustStop(t)
 }

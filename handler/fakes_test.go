@@ -266,6 +266,8 @@ type world struct {
 	letters  *letters
 	cfg      RestarterConfig
 	log      zerolog.Logger
+	labels   bool
+	slow     time.Duration
 	handler  *Handler
 
 	mu      sync.Mutex
@@ -307,8 +309,8 @@ func newWorld(t *testing.T, change func(*world)) *world {
 			defer w.mu.Unlock()
 			w.reports = append(w.reports, r)
 		},
-		Observer: &w.observer,
-		Logger:   w.log,
+		Observer: &w.observer, Labels: w.labels, SlowPhase: w.slow,
+		Logger: w.log,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -427,7 +429,7 @@ func restarterConfig() RestarterConfig {
 	}
 }
 
-func newRequest(t *testing.T) Request {
+func newRequest(t testing.TB) Request {
 	t.Helper()
 	r := Request{Instance: "cattle-a1b2"}
 	if err := r.Complete("example.net", time.Now()); err != nil {

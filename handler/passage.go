@@ -298,10 +298,10 @@ func (p *passage) repeat(ctx context.Context, state restart.State) (Outcome, err
 
 // acquire takes a slot of the driver, for a probe and a trigger.
 func (p *passage) acquire(intake context.Context) (*bounded.Slot, error) {
-	p.job.progress.enter(PhaseSlot)
+	p.job.enter(PhaseSlot)
 	slot, err := p.cfg.Driver.Acquire(intake)
 	if err == nil {
-		p.job.progress.enter(PhaseRestart)
+		p.job.enter(PhaseRestart)
 	}
 	return slot, err
 }

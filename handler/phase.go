@@ -77,17 +77,23 @@ type progress struct {
 	mu      sync.Mutex
 	phase   Phase
 	since   time.Time
+	told    bool // that the phase is slow
 	attempt int
 }
 
-// enter begins a phase.
-func (p *progress) enter(to Phase) {
+// enter begins a phase, on the message's own goroutine.
+func (j *Job) enter(to Phase) {
+	p, now := &j.progress, time.Now()
 	p.mu.Lock()
-	from := p.phase
-	p.phase, p.since = to, time.Now()
+	from, took := p.phase, now.Sub(p.since)
+	p.phase, p.since, p.told = to, now, false
 	p.mu.Unlock()
+	j.label(to)
 	if from != to {
 		p.observer.Moved(from, to)
+	}
+	if j.handler.slow(from, took) {
+		j.logSlow(from, took)
 	}
 }
 

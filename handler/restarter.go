@@ -134,12 +134,15 @@ func (r *Restarter) Do(ctx context.Context, job *Job) Verdict {
 	saving, stopSaving := context.WithCancelCause(ctx)
 	defer stopSaving(nil)
 	saved := make(chan error, 1)
-	go func() { saved <- rec.save(saving) }()
+	go func() {
+		job.label(PhaseSave)
+		saved <- rec.save(saving)
+	}()
 	outcome, err := contain(func() (Outcome, error) { return way.restart(ctx) })
 	if errors.Is(err, errHandBack) {
 		stopSaving(errHandBack)
 	}
-	job.progress.enter(PhaseSave)
+	job.enter(PhaseSave)
 	saveErr := <-saved
 
 	rec.attempts(way.earlier)
@@ -148,7 +151,7 @@ func (r *Restarter) Do(ctx context.Context, job *Job) Verdict {
 		verdict.Saved = saveErr == nil
 		return verdict
 	}
-	job.progress.enter(PhaseFinish)
+	job.enter(PhaseFinish)
 	err = r.count(ctx, job, outcome)
 	var standing Outcome
 	if err == nil {

@@ -18,7 +18,7 @@ const minProbePause = 10 * time.Millisecond
 // another boot can only be somebody else's doing.
 func (p *passage) verify(ctx context.Context, open time.Time, elsewhere bool) (Outcome, error) {
 	began := time.Now()
-	p.job.progress.enter(PhaseVerify)
+	p.job.enter(PhaseVerify)
 	watched := sync.OnceFunc(func() { p.job.progress.observer.Took(StepVerify, time.Since(began)) })
 	defer watched()
 	traits := p.cfg.Driver.Traits()

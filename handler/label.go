@@ -1,0 +1,22 @@
+package handler
+
+import (
+	"context"
+	"runtime/pprof"
+)
+
+// label labels the goroutine that calls it, and those which that one starts from now on.
+func (j *Job) label(phase Phase) {
+	if !j.handler.cfg.Labels || phase == "" {
+		return
+	}
+	pprof.SetGoroutineLabels(pprof.WithLabels(context.Background(), pprof.Labels(
+		"host", string(j.Request.Host), "id", j.Request.ID.String(), "phase", string(phase),
+	)))
+}
+
+// extend extends the message's lease, most often on a timer's goroutine, which inherits nothing.
+func (j *Job) extend(ctx context.Context) error {
+	j.label(j.held().Phase)
+	return j.Extend(ctx)
+}
