@@ -26,6 +26,12 @@ const (
 	ByBreaker Cause = "breaker" // too many hosts in a row did not come back
 )
 
+// ByMonitor returns what holds a group back since the monitor of that name has failed.
+func ByMonitor(name string) Cause { return Cause("monitor-" + name) }
+
+// ErrChanged is wrapped where an entry is not what it was expected to be: somebody else was faster.
+var ErrChanged = errors.New("its entry is another one by now")
+
 // A Pause holds a group back: no trigger is given while it is in force. What was triggered goes on being verified.
 type Pause struct {
 	Group restart.Group `json:"-"` // or AllGroups
@@ -34,6 +40,8 @@ type Pause struct {
 	Until time.Time     `json:"until,omitzero"` // zero: until it is resumed
 	By    string        `json:"by"`
 	Why   string        `json:"why,omitempty"`
+
+	Revision uint64 `json:"-"` // of the entry that it was read from; zero: it was not
 }
 
 // InForce reports whether the pause holds its group back at the time.
@@ -44,14 +52,52 @@ func (p Pause) key() string { return stream.PausePrefix + string(p.Group) + "." 
 // Put puts the pause in the place of any other of its group and cause, and returns the bucket's revision once that is
 // stored.
 func Put(ctx context.Context, kv jetstream.KeyValue, p Pause) (revision uint64, err error) {
+	return p.write(func(key string, data []byte) (uint64, error) { return kv.Put(ctx, key, data) })
+}
+
+// PutFirst is Put where there is no other of its group and cause. Where there is one, or one is just being written, the
+// error wraps ErrChanged.
+func PutFirst(ctx context.Context, kv jetstream.KeyValue, p Pause) (revision uint64, err error) {
+	return p.write(func(key string, data []byte) (uint64, error) { return kv.Create(ctx, key, data) })
+}
+
+// Renew writes a pause that was read once more, as it was, and returns its new revision. Where it is another one by
+// now, or gone, the error wraps ErrChanged.
+func Renew(ctx context.Context, kv jetstream.KeyValue, p Pause) (revision uint64, err error) {
+	return p.write(func(key string, data []byte) (uint64, error) { return kv.Update(ctx, key, data, p.Revision) })
+}
+
+func (p Pause) write(put func(key string, data []byte) (uint64, error)) (revision uint64, err error) {
 	data, err := json.Marshal(p)
 	if err == nil {
-		revision, err = kv.Put(ctx, p.key(), data)
+		revision, err = put(p.key(), data)
+	}
+	if isChanged(err) {
+		err = ErrChanged
 	}
 	if err != nil {
 		return 0, fmt.Errorf("cannot pause group %q: %w", p.Group, err)
 	}
 	return revision, nil
+}
+
+func isChanged(err error) bool {
+	return errors.Is(err, jetstream.ErrKeyExists) || stream.IsWrongSequence(err)
+}
+
+// LiftRead takes away a pause that was read. Where it is another one by now, or gone, the error wraps ErrChanged.
+func LiftRead(ctx context.Context, kv jetstream.KeyValue, p Pause) error {
+	if p.Revision == 0 { // which the bucket takes for whatever stands there
+		return fmt.Errorf("cannot resume group %q: %w", p.Group, ErrChanged)
+	}
+	err := kv.Delete(ctx, p.key(), jetstream.LastRevision(p.Revision))
+	if isChanged(err) {
+		err = ErrChanged
+	}
+	if err != nil {
+		return fmt.Errorf("cannot resume group %q: %w", p.Group, err)
+	}
+	return nil
 }
 
 // Lift takes away what holds a group back by these causes.

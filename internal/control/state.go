@@ -60,7 +60,8 @@ type entries struct {
 	sorted     []Pause // by key, once all are read: every look at a group's state goes through them
 	budgets    map[restart.Group]Budget
 	rows       map[restart.Group]Row
-	unreadable []error // what harms nobody where it is left out
+	told       map[string]marker // by the key of the pause
+	unreadable []error           // what harms nobody where it is left out
 }
 
 func (e *entries) of(group restart.Group) State {
@@ -86,7 +87,9 @@ func load(ctx context.Context, kv jetstream.KeyValue) (_ *entries, revision uint
 		return nil, 0, err
 	}
 	defer func() { _ = watcher.Stop() }() // which only a closed connection refuses
-	e := &entries{pauses: map[string]Pause{}, budgets: map[restart.Group]Budget{}, rows: map[restart.Group]Row{}}
+	e := &entries{
+		pauses: map[string]Pause{}, budgets: map[restart.Group]Budget{}, rows: map[restart.Group]Row{}, told: map[string]marker{},
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -102,17 +105,21 @@ func load(ctx context.Context, kv jetstream.KeyValue) (_ *entries, revision uint
 				return e, revision, nil
 			}
 			revision = max(revision, entry.Revision())
-			if entry.Operation() == jetstream.KeyValuePut {
-				e.add(entry.Key(), entry.Value())
+			if key, ok := strings.CutPrefix(entry.Key(), toldPrefix); ok {
+				e.told[stream.PausePrefix+key] = parseMarker(entry)
+			} else if entry.Operation() == jetstream.KeyValuePut {
+				e.add(entry.Key(), entry.Value(), entry.Revision())
 			}
 		}
 	}
 }
 
-func (e *entries) add(key string, value []byte) {
+func (e *entries) add(key string, value []byte, revision uint64) {
 	var err error
 	if strings.HasPrefix(key, stream.PausePrefix) {
-		e.pauses[key] = parsePause(key, value)
+		p := parsePause(key, value)
+		p.Revision = revision
+		e.pauses[key] = p
 	} else if group, ok := strings.CutPrefix(key, stream.BudgetPrefix); ok {
 		e.budgets[restart.Group(group)], err = parse[Budget](key, value)
 	} else if group, ok := strings.CutPrefix(key, stream.RowPrefix); ok {

@@ -63,11 +63,12 @@ var rules = []rule{
 	{"internal/journal", onBroker, "it stands between the vocabulary and the broker"},
 	{"internal/journal/*", append([]string{"internal/journal"}, onBroker...), "its contract is told in its own words"},
 	{"internal/deadletter", onBroker, "it stands between the vocabulary and the broker"},
+	{"internal/guard", append([]string{"internal/monitor", "internal/control", "internal/policy"}, vocabulary...), "it stands between what is checked and who is held back"},
 	{"internal/control", append([]string{"internal/policy"}, onBroker...), "it stands between the vocabulary and the broker"},
 	{"internal/stream", vocabulary, "everybody else spells subjects through it"},
 	{"internal/natsd", nil, "it runs a server, whatever that is for"},
 	{"internal/natsd/*", []string{"internal/natsd"}, "a test's server is a server"},
-	{"internal/config", append([]string{"internal/policy"}, vocabulary...), "it checks values, and builds nothing"},
+	{"internal/config", append([]string{"internal/policy", "internal/monitor", "internal/monitor/*", "internal/notify"}, vocabulary...), "it checks values by the rules of those who use them, and starts nothing"},
 	{"internal/importtest", nil, "it only looks"},
 }
 
