@@ -35,6 +35,9 @@ func (a *app) configCheckCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if _, err := loaded.Specs(); err != nil {
+				return err
+			}
 			if err := a.checkGroups(loaded.Config); err != nil {
 				return err
 			}

@@ -97,6 +97,8 @@ func (a *app) demo(cmd *cobra.Command, o demoOptions) (err error) {
 		return err
 	}
 	cfg := loaded.Config
+	// Nothing real is watched, and nobody is woken.
+	cfg.Monitors, cfg.Notify = nil, config.Notify{}
 	log := a.newLogger(cfg.Log)
 	// Each step of a message is shown, and the publishers' are not, so that the worker's can be read. (M10)
 	messages := log

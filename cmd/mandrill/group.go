@@ -129,7 +129,7 @@ func (s *service) openGroup(g *served, events handler.Journal, box handler.DeadL
 	cfg := s.cfg.For(g.name)
 	retry := handler.Backoff{Base: cfg.Retry.Base, Cap: cfg.Retry.Cap}
 	restarter, err := handler.NewRestarter(handler.RestarterConfig{
-		Driver: g.bounded, Rules: g.rules, Control: g.control,
+		Driver: g.bounded, Rules: g.rules, Control: guardedGroup{g.control, g.name, s.checks},
 		Journal: s.between.journal(events), Store: s.between.store(s.store), Tell: s.tell, Worker: s.name, Logger: s.log,
 		ProbeInterval: cfg.ProbeInterval, VerifyTimeout: cfg.VerifyTimeout, StableFor: cfg.StableFor,
 		StoreTimeout: cfg.SaveTimeout,
@@ -140,7 +140,8 @@ func (s *service) openGroup(g *served, events handler.Journal, box handler.DeadL
 	}
 	g.work, err = handler.New(handler.Config{
 		Work: restarter, DeadLetters: box, MaxLease: cfg.MaxLease, Retry: retry, Logger: messages,
-		Settled: func(r handler.Report) { s.tally.add(r); g.metrics.settled(r) }, Observer: g.metrics,
+		Settled:  func(r handler.Report) { s.tally.add(r); g.metrics.settled(r); s.notifySettled(r) },
+		Observer: g.metrics, Labels: cfg.Ops.Pprof, SlowPhase: cfg.SlowPhase,
 	})
 	if err != nil {
 		return err
@@ -148,7 +149,7 @@ func (s *service) openGroup(g *served, events handler.Journal, box handler.DeadL
 	g.consumer, err = consumer.New(consumer.Config{
 		Conn: s.conn.Conn, Group: g.name,
 		Settings:    func() stream.Settings { return g.control.Settings(s.settingsOf(g.name)) },
-		MaxInFlight: cfg.MaxInFlight, Grace: cfg.Grace, Logger: s.log,
+		MaxInFlight: cfg.MaxInFlight, Grace: cfg.Grace, Overloaded: s.lag.Overloaded, Logger: s.log,
 		Handle:   func(ctx context.Context, d *consumer.Delivery) { g.work.Handle(ctx, s.between.delivery(d)) },
 		Recorded: func(ctx context.Context, d *consumer.Delivery) (bool, error) { return g.work.Recorded(ctx, d) },
 	})

@@ -124,11 +124,14 @@ func (r *resultWriter) Write(p []byte) (int, error) {
 
 func exitCode(err error) int {
 	var usage *config.UsageError
+	var monitors *monitorsError
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &monitors):
+		return monitors.code
 	case onlyPartly(err):
 		return exitPartly
 	default:

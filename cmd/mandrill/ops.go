@@ -6,44 +6,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/mayhem-mandrill/mandrill/handler"
 	"github.com/mayhem-mandrill/mandrill/internal/control"
 	"github.com/mayhem-mandrill/mandrill/internal/fleet"
-	"github.com/mayhem-mandrill/mandrill/internal/lag"
 	"github.com/mayhem-mandrill/mandrill/internal/ops"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
-
-// openOps makes what watches the worker itself: its lag and, where it serves them, its metrics.
-func (s *service) openOps() (err error) {
-	var registry *prometheus.Registry
-	if s.cfg.Ops.Listen != "" {
-		registry = prometheus.NewRegistry()
-		s.metrics = ops.NewMetrics(registry)
-	} else {
-		s.metrics = ops.NewMetrics(nil)
-	}
-	s.metrics.Version(ourVersion())
-	s.lag, err = lag.New(lag.Config{
-		Threshold: s.cfg.Lag.Threshold, Observe: s.metrics.Lag,
-		Changed: func(overloaded bool) {
-			s.metrics.Overloaded(overloaded)
-			s.log.Warn().Bool("overloaded", overloaded).Stringer("lag", s.lag.Last()).Msg("this process gets to run late")
-		},
-	})
-	if err != nil || registry == nil {
-		return err
-	}
-	s.ops, err = ops.New(ops.Config{
-		Listen: s.cfg.Ops.Listen, Registry: registry, Pprof: s.cfg.Ops.Pprof, Ready: s.problems, Logger: s.log,
-	})
-	if err != nil {
-		return usagef("ops.%w", err)
-	}
-	return nil
-}
 
 // problems returns what keeps the worker from its work, and what else should be known.
 func (s *service) problems() (problems []ops.Problem) {
@@ -60,12 +28,7 @@ func (s *service) problems() (problems []ops.Problem) {
 			})
 		}
 	}
-	if s.lag.Overloaded() {
-		problems = append(problems, ops.Problem{
-			Name: "overloaded", Detail: fmt.Sprintf("this process gets to run %s late", s.lag.Last()), Advisory: true,
-		})
-	}
-	return problems
+	return append(problems, problemsOf(s.checks.Failing())...)
 }
 
 func (s *service) load() fleet.Load {

@@ -124,7 +124,8 @@ func TestProcess_WorkerThatIsKilledOverAndOverKeepsWhatItSaved(t *testing.T) {
 				time.Sleep(rand.N(20 * time.Millisecond)) // the moment is drawn, not waited for
 				w.kill(t)
 			}
-			last := s.startWorker(t, "last worker", "--ack-wait", "1s")
+			// What was delivered fifty times would be tried again only after minutes.
+			last := s.startWorker(t, "last worker", "--ack-wait", "1s", "--retry-cap", "5s")
 			s.awaitEmpty(t)
 			last.stop(t)
 			s.wantSaved(t, append(workers, last)...)

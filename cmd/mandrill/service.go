@@ -17,8 +17,8 @@ import (
 	"github.com/mayhem-mandrill/mandrill/internal/config"
 	"github.com/mayhem-mandrill/mandrill/internal/control"
 	"github.com/mayhem-mandrill/mandrill/internal/fleet"
-	"github.com/mayhem-mandrill/mandrill/internal/lag"
-	"github.com/mayhem-mandrill/mandrill/internal/ops"
+	"github.com/mayhem-mandrill/mandrill/internal/monitor"
+	"github.com/mayhem-mandrill/mandrill/internal/notify"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/store"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
@@ -26,6 +26,7 @@ import (
 
 // A service is a worker with all that it stands on.
 type service struct {
+	*vitals
 	cfg      config.Config
 	log      zerolog.Logger
 	name     string
@@ -39,18 +40,20 @@ type service struct {
 	between  seams
 	watcher  *control.Watcher
 	answers  *fleet.Server
-	metrics  *ops.Metrics
-	lag      *lag.Meter
-	ops      *ops.Server // nil: nothing is served
-	js       jetstream.JetStream
-	groups   []*served
-	closers  closers
+	checks   *checks
+	// nil, both, where nobody is to be told.
+	notifier  *notify.Notifier
+	announcer *control.Announcer
+	js        jetstream.JetStream
+	groups    []*served
+	closers   closers
 }
 
 // serviceOptions are what a service is told beside its configuration.
 type serviceOptions struct {
 	log      zerolog.Logger
 	messages zerolog.Logger // of what becomes of messages
+	checks   []monitor.Spec // as the configuration has them
 	// adoptStore makes the database the one of the groups, whatever other one they had.
 	adoptStore bool
 }
@@ -66,7 +69,7 @@ func (a *app) openService(ctx context.Context, cfg config.Config, o serviceOptio
 			err = errors.Join(err, s.closers.closeAll())
 		}
 	}()
-	if err := s.openOps(); err != nil {
+	if s.vitals, err = newVitals(cfg, s.problems, log); err != nil {
 		return s, err
 	}
 	for _, name := range cfg.Groups {
@@ -90,6 +93,12 @@ func (a *app) openService(ctx context.Context, cfg config.Config, o serviceOptio
 		return s, err
 	}
 	if err := s.openControl(ctx); err != nil {
+		return s, err
+	}
+	if err := s.openMonitors(o.checks); err != nil {
+		return s, err
+	}
+	if err := s.openNotifications(); err != nil {
 		return s, err
 	}
 	if err := s.openGroups(ctx, o.messages); err != nil {
@@ -200,18 +209,9 @@ func (s *service) work(ctx context.Context) error {
 		s.log.Info().Str("cause", context.Cause(running).Error()).Stringer("grace", s.cfg.Grace).
 			Msg("stopping: no more pulling, handing back what was not triggered")
 	})()
-	// What steers the groups is known for as long as there is work: until all of it has ended, not until the stop.
-	steering, stopSteering := context.WithCancel(context.WithoutCancel(ctx))
-	var steered sync.WaitGroup
-	defer func() { stopSteering(); steered.Wait() }()
-	steered.Go(func() { s.watcher.Run(steering) })
-	steered.Go(func() {
-		if err := s.answers.Run(steering); err != nil {
-			s.log.Warn().Err(err).Msg("nobody who asks for the workers finds this one")
-		}
-	})
+	defer s.runBeside(context.WithoutCancel(ctx))()
 	for _, g := range s.groups {
-		group.Go(func() error { return g.consumer.Run(running) })
+		group.Go(func() error { return s.pull(running, g) })
 		group.Go(func() error { return g.control.Run(running) })
 		group.Go(func() error { return control.WatchStore(running, s.bucket, g.name, s.store.Identity()) })
 	}
@@ -219,11 +219,10 @@ func (s *service) work(ctx context.Context) error {
 		enforceRetention(running, s.store, s.cfg.History.Keep, s.log)
 		return nil
 	})
+	group.Go(func() error { return s.runMonitors(running) })
 	group.Go(func() error { return s.watch(running) })
-	steered.Go(func() { _ = s.lag.Run(steering) }) // which ends with its context
 	if s.ops != nil {
 		group.Go(func() error { return s.ops.Run(running) })
-		steered.Go(func() { s.setGauges(steering) })
 	}
 	if s.server != nil {
 		group.Go(func() error { return s.server.watch(running) })
@@ -231,6 +230,46 @@ func (s *service) work(ctx context.Context) error {
 	err := group.Wait()
 	s.log.Info().Dur("took", time.Since(<-stopping)).Msg("drained")
 	return err
+}
+
+// pull works on the messages of a group until ctx ends.
+func (s *service) pull(ctx context.Context, g *served) error {
+	if !s.checks.await(ctx, g.name) {
+		return nil
+	}
+	return g.consumer.Run(ctx)
+}
+
+// runBeside runs what is needed for as long as there is work, until all of it has ended and not until the stop: above all
+// who knows what holds the groups back. It returns what ends that, and then those who are told of it.
+func (s *service) runBeside(ctx context.Context) (stop func()) {
+	steering, stopSteering := context.WithCancel(ctx)
+	telling, stopTelling := context.WithCancel(ctx)
+	var steered, told sync.WaitGroup
+	steered.Go(func() { s.watcher.Run(steering) })
+	steered.Go(func() {
+		if err := s.answers.Run(steering); err != nil {
+			s.log.Warn().Err(err).Msg("nobody who asks for the workers finds this one")
+		}
+	})
+	steered.Go(func() { _ = s.checks.Guard.Run(steering) }) // these three end with their context
+	steered.Go(func() { _ = s.lag.Run(steering) })
+	if s.notifier != nil {
+		steered.Go(func() { _ = s.announcer.Run(steering) })
+		told.Go(func() { _ = s.notifier.Run(telling) })
+	}
+	for _, g := range s.groups {
+		steered.Go(func() { g.work.WatchSlow(steering) })
+	}
+	if s.ops != nil {
+		steered.Go(func() { s.setGauges(steering) })
+	}
+	return func() {
+		stopSteering()
+		steered.Wait()
+		stopTelling()
+		told.Wait()
+	}
 }
 
 // close closes everything, in order, and says what was finished, handed back and left unverified.

@@ -28,7 +28,11 @@ it at once, with 130: nothing is lost by that either.`,
 			}
 			cfg := loaded.Config
 			log := a.newLogger(cfg.Log)
-			s, err := a.openService(cmd.Context(), cfg, serviceOptions{log: log, messages: log, adoptStore: adoptStore})
+			specs, err := loaded.Specs()
+			if err != nil {
+				return err
+			}
+			s, err := a.openService(cmd.Context(), cfg, serviceOptions{log: log, messages: log, checks: specs, adoptStore: adoptStore})
 			if err != nil {
 				return err
 			}

@@ -23,6 +23,7 @@ func (e *effect) checkWhole() []error {
 	}
 	k.connection(c)
 	k.require(c.AckWait <= c.MaxLease, "ack_wait", "is more than", "max_lease")
+	k.require(c.Notify.RetryBase <= c.Notify.RetryCap, "notify.retry_base", "is more than", "notify.retry_cap")
 	return k.problems
 }
 

@@ -54,6 +54,11 @@ type Config struct {
 	Docker    Docker
 	Webhook   Webhook
 
+	SlowPhase time.Duration // zero: never logged
+	Monitor   Monitor
+	Monitors  []MonitorSpec // in the order of the file
+	Notify    Notify
+
 	Ops Ops
 	Lag Lag
 	Log Log

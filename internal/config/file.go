@@ -35,6 +35,7 @@ type fileReader struct {
 type contents struct {
 	values   layer
 	sections []section
+	monitors []monitorSection
 }
 
 // A section is what a file says of one group.
@@ -126,7 +127,7 @@ func (r *fileReader) mapping(prefix string, m ast.MapNode) {
 		case s != nil && strings.Contains(name, "."):
 			outer, inner, _ := strings.Cut(name, ".")
 			r.problem("", at, fmt.Sprintf("unknown key %q: write %s below %s, indented", r.scope+key, inner, outer))
-		case r.scope != "" && (s != nil || names != nil) && !differs(key):
+		case r.scope != "" && (s != nil || names != nil || key == monitorsKey) && !differs(key):
 			r.problem(key, at, "is for all groups: write it outside of "+groupsKey)
 		case s != nil:
 			r.setting(s, node)
@@ -134,6 +135,8 @@ func (r *fileReader) mapping(prefix string, m ast.MapNode) {
 			r.section(key, strings.Join(names, ", "), node, func(m ast.MapNode) { r.mapping(key+".", m) })
 		case r.scope == "" && key == groupsKey:
 			r.section(key, "the groups' names", node, func(m ast.MapNode) { r.groups(at, m) })
+		case key == monitorsKey:
+			r.section(key, "the monitors' names", node, r.monitors)
 		default:
 			r.problem("", at, fmt.Sprintf("unknown key %q%s", r.scope+key, guess(key, r.known())))
 		}
@@ -232,8 +235,7 @@ func (r *fileReader) scalar(s *setting, node ast.Node) (v value, ok bool) {
 	}
 	v = value{text: text, shown: strconv.Quote(text), origin: at}
 	if text != raw {
-		// What a variable holds may be a secret, whatever the setting is.
-		v.shown = "the value of " + strconv.Quote(raw)
+		v.shown, v.foreign = "the value of "+strconv.Quote(raw), strings.Contains(raw, "${")
 	}
 	return v, true
 }
@@ -285,7 +287,7 @@ func keyText(node ast.Node) string {
 func (r *fileReader) known() []string {
 	var keys []string
 	if r.scope == "" {
-		keys = append(keys, groupsKey)
+		keys = append(keys, groupsKey, monitorsKey)
 	}
 	for _, s := range table {
 		if r.scope != "" && !s.byGroup {

@@ -63,7 +63,8 @@ func TestGroup_WhatMayDiffer(t *testing.T) {
 	}
 	want := []string{
 		"group", "domain", "nats", "nats_context", "creds", "token", "tls", "data", "sync", "database", "history", "replicas",
-		"ack_wait", "max_lease", "max_in_flight", "max_deliveries", "grace", "save_timeout", "publish", "self", "ops", "lag", "log",
+		"ack_wait", "max_lease", "max_in_flight", "max_deliveries", "grace", "save_timeout", "publish", "self",
+		"slow_phase", "monitor", "notify", "ops", "lag", "log",
 	}
 	if diff := cmp.Diff(want, forAll); diff != "" {
 		t.Error(diff)
@@ -226,6 +227,7 @@ func TestGroup_ErrSection(t *testing.T) {
 		{"groups: {web: {ack_wiat: 5s}}", `1:16: unknown key "groups.web.ack_wiat"`},
 		{"grups: {web: {}}", `1:1: unknown key "grups"; did you mean groups?`},
 		{"groups: {web: {groups: {}}}", `1:16: unknown key "groups.web.groups"`},
+		{"groups: {web: {monitors: {}}}", `1:16: groups.web.monitors: is for all groups: write it outside of groups`},
 		{"groups: {web: {log: {level: info}}}", `1:16: groups.web.log: is for all groups: write it outside of groups`},
 		{"groups: {web: {budget: 5, budget: 6}}", `1:27: key "groups.web.budget" is already there, at m.yaml:1:16`},
 		{"groups: {web: {ssh: {port: 5, port: 6}}}", `1:31: key "groups.web.ssh.port" is already there, at m.yaml:1:22`},

@@ -38,6 +38,19 @@ func paths(key string, field func(*Config) *[]string, doc string) setting {
 	return checked(names(key, field, doc), checkPath)
 }
 
+// program is a program and its arguments, or nothing.
+func program(key string, field func(*Config) *[]string, doc string) setting {
+	s := list(key, field, doc)
+	set := s.set
+	s.set = func(c *Config, text string) error {
+		if text == "" && len(*field(c)) == 0 {
+			return errors.New("names no program")
+		}
+		return set(c, text)
+	}
+	return s
+}
+
 // variables is a list of names of environment variables. Its errors do not quote them: where a value stands with the
 // name, it may be a secret.
 func variables(key string, field func(*Config) *[]string, doc string) setting {
@@ -78,6 +91,17 @@ func formatList(items []string) string {
 		panic(err) // unreachable: texts have a form in JSON
 	}
 	return strings.TrimSpace(out.String())
+}
+
+// formatTexts is formatList for what are texts.
+func formatTexts[T ~string](items []T) string { return formatList(texts(items)) }
+
+func texts[T ~string](items []T) []string {
+	var all []string
+	for _, item := range items {
+		all = append(all, string(item))
+	}
+	return all
 }
 
 var errNotList = errors.New(`is not a list: write ["one","two"], or one text that does not begin with [`)

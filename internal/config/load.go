@@ -18,9 +18,10 @@ type Sources struct {
 
 // Loaded is what Load found.
 type Loaded struct {
-	Config  Config
-	origins map[string]string // by key
-	groups  []groupEffect
+	Config   Config
+	origins  map[string]string // by key
+	groups   []groupEffect
+	monitors []monitorEffect // in the order of the file
 }
 
 // A groupEffect is what is in effect for a group that has a section of its own.
@@ -37,7 +38,8 @@ type Setting struct {
 }
 
 // Settings returns every setting, in the manual's order, and then, as groups.<group>.<key>, what stands in the groups'
-// sections: with what is in effect there, which may come from a stronger source.
+// sections: with what is in effect there, which may come from a stronger source. Last, as monitors.<name>.<key>, come all
+// settings of each monitor.
 func (l *Loaded) Settings() []Setting {
 	all := make([]Setting, len(table))
 	for i := range table {
@@ -49,6 +51,13 @@ func (l *Loaded) Settings() []Setting {
 			s := &table[i]
 			if _, own := g.values[s.key]; own {
 				all = append(all, Setting{Key: scopeOf(g.group) + s.key, Value: s.get(&g.config), Origin: g.origins[s.key]})
+			}
+		}
+	}
+	for _, m := range l.monitors {
+		for i := range monitorTable {
+			if s := &monitorTable[i]; s.concerns(m.config.Monitors[0].Type) {
+				all = append(all, Setting{Key: m.scope() + s.key, Value: s.get(&m.config), Origin: m.origins[s.key]})
 			}
 		}
 	}
@@ -72,6 +81,11 @@ func load(src Sources, data []byte) (*Loaded, error) {
 	m, problems := read(src, data)
 	all, wrong := m.effect()
 	problems = append(problems, wrong...)
+	monitors, wrong := m.monitorEffects(all)
+	problems = append(problems, wrong...)
+	for _, one := range monitors {
+		all.config.Monitors = append(all.config.Monitors, one.config.Monitors[0])
+	}
 
 	own := map[restart.Group]bool{}
 	for _, s := range m.sections {
@@ -82,7 +96,7 @@ func load(src Sources, data []byte) (*Loaded, error) {
 	problems = append(problems, all.checkWhole()...)
 	problems = append(problems, all.checkGroup("", inUse)...)
 
-	l := &Loaded{Config: all.config, origins: all.origins}
+	l := &Loaded{Config: all.config, origins: all.origins, monitors: monitors}
 	l.Config.own = map[restart.Group]*Config{}
 	said := map[string]bool{}
 	for _, err := range problems {

@@ -13,6 +13,8 @@ type value struct {
 	shown  string // how an error may name it, unless the setting is hidden
 	origin string
 	err    error // why it is none
+
+	foreign bool // a variable is part of it, so that it may be a secret, whatever the setting is
 }
 
 // An entry is what one source says of one setting.
@@ -144,12 +146,15 @@ func (e *effect) apply(s *setting, said entry) []error {
 		if err == nil {
 			continue
 		}
-		shown := v.shown
+		shown, text := v.shown, err.Error()
 		if s.hidden {
 			shown = "the value"
 		}
+		if q, ok := errors.AsType[*quotingError](err); ok && v.foreign {
+			text = q.brief
+		}
 		e.bad[s.key] = true
-		problems = append(problems, &Problem{Key: said.key, Origin: v.origin, Text: shown + " " + err.Error()})
+		problems = append(problems, &Problem{Key: said.key, Origin: v.origin, Text: shown + " " + text})
 	}
 	return problems
 }

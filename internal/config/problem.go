@@ -25,6 +25,12 @@ func (p *Problem) Error() string {
 	return p.Origin + ": " + p.Key + ": " + p.Text
 }
 
+// A quotingError is why a value is none, in a text that quotes parts of it. The brief one does not: it is for a value of
+// which a variable is part.
+type quotingError struct{ brief, text string }
+
+func (e *quotingError) Error() string { return e.text }
+
 // guess returns a hint that names the known name nearest to a wrong one, or nothing if none is near.
 func guess(wrong string, known []string) string {
 	best, least := "", max(2, len(wrong)/4)+1

@@ -2,9 +2,12 @@ package config
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/mayhem-mandrill/mandrill/internal/monitor"
+	"github.com/mayhem-mandrill/mandrill/internal/notify"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 )
 
@@ -16,12 +19,15 @@ type setting struct {
 	realDef string // with any driver but the simulated one; empty: def
 	bounds  string // for people
 	doc     string // one line, with the unit where the type has none
-	hidden  bool   // it may hold a secret: an error never quotes it
+	hidden  bool   // it may hold a secret: an error never quotes it as a whole
 	byGroup bool   // it may differ from group to group
 	commas  bool   // of a list: they separate its items in a variable and a flag
 	reset   func(*Config)
 	set     func(*Config, string) error // of a list: adds one to what reset emptied
 	get     func(*Config) string        // secrets masked
+
+	monitorType string // of a monitor's: the only type that has it; empty: all
+	required    bool   // of a monitor's: it has no default and cannot be left out
 }
 
 // kindBool is the name by which pflag knows a flag that needs no value.
@@ -235,6 +241,41 @@ var table = []setting{
 		"How late the server may let a request take effect that it has taken. 0s means unknown, and must be replaced.").perGroup(),
 	path("webhook.ca", func(c *Config) *string { return &c.Webhook.CA },
 		"PEM file of the authorities that may vouch for the server. Empty means the system's.").perGroup(),
+
+	duration("slow_phase", "30s", 0, day, func(c *Config) *time.Duration { return &c.SlowPhase },
+		"A message that is longer than this in one phase, other than waiting for its host or for a slot, is logged. 0s means never."),
+
+	oneOf("monitor.stop_on", string(monitor.Never), stopOns, func(c *Config) *string { return &c.Monitor.StopOn },
+		"When monitors end what they guard, which is the worker, or `mandrill monitor`: when the first has failed, when all are failed at the same time, or never."),
+	program("monitor.command", func(c *Config) *[]string { return &c.Monitor.Command },
+		"Program, and its arguments, that is run once at that end, with the report as JSON on its input; no shell reads it."),
+	duration("monitor.command_timeout", "30s", 100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Monitor.CommandTimeout },
+		"How long that program may take, before it is killed."),
+	integer("monitor.exit_code", "1", 1, 125, func(c *Config) *int { return &c.Monitor.ExitCode },
+		"Exit code at that end."),
+
+	notifyURL("notify.url", func(c *Config) *Secret { return &c.Notify.URL },
+		"URL of http or https to which notifications are posted. Empty means that nobody is told. Secret: never printed. Prefer the environment to the flag."),
+	secret("notify.secret", func(c *Config) *Secret { return &c.Notify.Secret },
+		"Key of the notifications' signatures; empty means that they are not signed. Secret: never printed. Prefer the environment to the flag."),
+	template("notify.template", func(c *Config) *Secret { return &c.Notify.Template },
+		"Template of their body, which is JSON. Empty means what Slack takes. Never printed, because it may hold a service's key."),
+	kinds("notify.on", func(c *Config) *[]notify.Kind { return &c.Notify.On },
+		"Which kinds are told. Empty means all."),
+	integer("notify.queue", strconv.Itoa(notify.DefaultQueue), 1, million, func(c *Config) *int { return &c.Notify.Queue },
+		"How many notifications may wait to be sent."),
+	duration("notify.every", formatDuration(notify.DefaultEvery), time.Millisecond, day, func(c *Config) *time.Duration { return &c.Notify.Every },
+		"Interval in which at most one is sent of one kind and group."),
+	duration("notify.timeout", formatDuration(notify.DefaultTimeout), 100*time.Millisecond, 10*time.Minute, func(c *Config) *time.Duration { return &c.Notify.Timeout },
+		"How long one attempt to send may take."),
+	duration("notify.grace", formatDuration(notify.DefaultGrace), time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Notify.Grace },
+		"How long a worker that stops tries to send what waits."),
+	duration("notify.retry_base", formatDuration(notify.DefaultRetryBase), time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Notify.RetryBase },
+		"About how long the pause before the second attempt is; it doubles with each further one."),
+	duration("notify.retry_cap", formatDuration(notify.DefaultRetryCap), time.Millisecond, day, func(c *Config) *time.Duration { return &c.Notify.RetryCap },
+		"About how long a pause before any attempt may become, unless the server asks for more."),
+	duration("notify.retry_total", formatDuration(notify.DefaultRetryTotal), time.Millisecond, 7*day, func(c *Config) *time.Duration { return &c.Notify.RetryTotal },
+		"How long one is tried in all."),
 
 	text("ops.listen", "", func(c *Config) *string { return &c.Ops.Listen },
 		"Where a worker serves health and metrics over HTTP, such as `:9108`. Without a host that is loopback. Empty means nowhere."),

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,32 +14,47 @@ import (
 
 var update = flag.Bool("update", false, "write the generated parts of the manual")
 
-const manual = "../../docs/configuration.md"
-
-// TestManual_IsNotStale holds the chapter's table against the table of settings, and its examples against the
-// files that other tests load. -update writes both.
+// TestManual_IsNotStale holds the chapters' tables against the tables of settings, and their examples against the files
+// that other tests load. -update writes both.
 func TestManual_IsNotStale(t *testing.T) {
-	before, err := os.ReadFile(manual)
-	if err != nil {
-		t.Fatal(err)
-	}
-	after := replaceBetween(t, string(before), "settings", manualTable())
-	for mark, file := range map[string]string{"example": "testdata/mandrill.yaml", "groups": "testdata/groups.yaml"} {
-		example, err := os.ReadFile(file)
+	for chapter, parts := range map[string]map[string]string{
+		"configuration": {
+			"settings": manualTable(table), "example": example(t, "mandrill"), "groups": example(t, "groups"),
+		},
+		"monitors": {
+			"example": example(t, "monitors"), "all": monitorRows(""), "http": monitorRows(MonitorHTTP), "tcp": monitorRows(MonitorTCP),
+			"command": monitorRows(MonitorCommand), "end": sectionRows("monitor"),
+		},
+		"notifications": {"settings": sectionRows("notify"), "template": example(t, "notify")},
+	} {
+		name := "../../docs/" + chapter + ".md"
+		before, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		after = replaceBetween(t, after, mark, "```yaml\n"+string(example)+"```\n")
-	}
-	if *update {
-		if err := os.WriteFile(manual, []byte(after), 0o644); err != nil {
-			t.Fatal(err)
+		after := string(before)
+		for mark, text := range parts {
+			after = replaceBetween(t, after, mark, text)
 		}
-		return
+		if *update {
+			if err := os.WriteFile(name, []byte(after), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if diff := cmp.Diff(string(before), after); diff != "" {
+			t.Errorf("%s: run go test ./internal/config -update:\n%s", name, diff)
+		}
 	}
-	if diff := cmp.Diff(string(before), after); diff != "" {
-		t.Errorf("run go test ./internal/config -update:\n%s", diff)
+}
+
+func example(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile("testdata/" + name + ".yaml")
+	if err != nil {
+		t.Fatal(err)
 	}
+	return "```yaml\n" + string(text) + "```\n"
 }
 
 func replaceBetween(t *testing.T, text, mark, by string) string {
@@ -47,33 +63,56 @@ func replaceBetween(t *testing.T, text, mark, by string) string {
 	head, rest, ok := strings.Cut(text, begin)
 	_, tail, closed := strings.Cut(rest, end)
 	if !ok || !closed {
-		t.Fatalf("%s has no place for %q", manual, mark)
+		t.Fatalf("the chapter has no place for %q", mark)
 	}
 	return head + begin + by + end + tail
 }
 
-func manualTable() string {
+func manualTable(rows []setting) string {
 	var out strings.Builder
 	out.WriteString("| key | type | default | bounds | by group | what it is |\n| --- | --- | --- | --- | --- | --- |\n")
-	for _, s := range table {
-		def := s.defaultText("`")
-		switch {
-		case s.key == "data":
-			def = "`$XDG_STATE_HOME/mandrill`, else `~/.local/state/mandrill`"
-		case s.def == "":
-			def = ""
-		}
+	for _, s := range rows {
 		byGroup := ""
 		if s.byGroup {
 			byGroup = "yes"
 		}
-		fmt.Fprintf(&out, "| `%s` | %s | %s | %s | %s | %s |\n", s.key, s.kind, def, s.bounds, byGroup, s.doc)
+		fmt.Fprintf(&out, "| `%s` | %s | %s | %s | %s | %s |\n", s.key, s.kind, manualDefault(s), s.bounds, byGroup, s.doc)
 	}
 	return out.String()
 }
 
+func manualDefault(s setting) string {
+	switch {
+	case s.key == "data":
+		return "`$XDG_STATE_HOME/mandrill`, else `~/.local/state/mandrill`"
+	case s.required:
+		return "required"
+	case s.def == "":
+		return ""
+	}
+	return s.defaultText("`")
+}
+
+// shortTable is a table of settings none of which is by group.
+func shortTable(rows []setting) string {
+	var out strings.Builder
+	out.WriteString("| key | type | default | bounds | what it is |\n| --- | --- | --- | --- | --- |\n")
+	for _, s := range rows {
+		fmt.Fprintf(&out, "| `%s` | %s | %s | %s | %s |\n", s.key, s.kind, manualDefault(s), s.bounds, s.doc)
+	}
+	return out.String()
+}
+
+func monitorRows(kind string) string {
+	return shortTable(slices.DeleteFunc(slices.Clone(monitorTable), func(s setting) bool { return s.monitorType != kind }))
+}
+
+func sectionRows(section string) string {
+	return shortTable(slices.DeleteFunc(slices.Clone(table), func(s setting) bool { return !strings.HasPrefix(s.key, section+".") }))
+}
+
 func TestSettings_NamesAreUnambiguous(t *testing.T) {
-	seen := map[string]string{FileVariable: "the file", "config": "the file", groupsKey: "the groups' sections"}
+	seen := map[string]string{FileVariable: "the file", "config": "the file", groupsKey: "the groups' sections", monitorsKey: "the monitors"}
 	for _, s := range table {
 		for _, name := range []string{s.key, s.env(), "--" + s.flag()} {
 			if other, taken := seen[name]; taken {
