@@ -100,7 +100,7 @@ func thisMachine(cfg config.Config) policy.Self {
 }
 
 // openGroups joins what the groups have in common, journal, store and dead letters, to what each has of its own.
-func (s *service) openGroups(ctx context.Context, messages zerolog.Logger) error {
+func (s *service) openGroups(ctx context.Context, o serviceOptions) error {
 	events, err := journal.Open(ctx, journal.Config{
 		Conn: s.conn.Conn, Created: s.streams.JournalCreated, MaxAge: s.streams.JournalMaxAge,
 	})
@@ -112,7 +112,7 @@ func (s *service) openGroups(ctx context.Context, messages zerolog.Logger) error
 		return err
 	}
 	for _, g := range s.groups {
-		if err := s.openGroup(g, events, box, messages); err != nil {
+		if err := s.openGroup(g, events, box, o); err != nil {
 			return err
 		}
 		if _, err := stream.EnsureConsumer(ctx, s.js, g.name, g.control.Settings(s.settingsOf(g.name))); err != nil {
@@ -123,7 +123,7 @@ func (s *service) openGroups(ctx context.Context, messages zerolog.Logger) error
 }
 
 // openGroup brings a group up to where its messages could be pulled.
-func (s *service) openGroup(g *served, events handler.Journal, box handler.DeadLetters, messages zerolog.Logger) error {
+func (s *service) openGroup(g *served, events handler.Journal, box handler.DeadLetters, o serviceOptions) error {
 	g.metrics = groupMetrics{s.metrics.Group(g.name)}
 	g.metrics.Driver(g.bounded)
 	cfg := s.cfg.For(g.name)
@@ -139,9 +139,16 @@ func (s *service) openGroup(g *served, events handler.Journal, box handler.DeadL
 		return err
 	}
 	g.work, err = handler.New(handler.Config{
-		Work: restarter, DeadLetters: box, MaxLease: cfg.MaxLease, Retry: retry, Logger: messages,
-		Settled:  func(r handler.Report) { s.tally.add(r); g.metrics.settled(r); s.notifySettled(r) },
+		Work: restarter, DeadLetters: box, MaxLease: cfg.MaxLease, Retry: retry, Logger: o.messages,
 		Observer: g.metrics, Labels: cfg.Ops.Pprof, SlowPhase: cfg.SlowPhase,
+		Settled: func(r handler.Report) {
+			s.tally.add(r)
+			g.metrics.settled(r)
+			s.notifySettled(r)
+			if o.settled != nil {
+				o.settled(r)
+			}
+		},
 	})
 	if err != nil {
 		return err

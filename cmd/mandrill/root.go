@@ -35,7 +35,7 @@ outcome, and no host is restarted twice for one request, whichever worker, NATS 
 	root.AddCommand(
 		a.demoCommand(), a.workerCommand(), a.publishCommand(), a.historyCommand(), a.replayCommand(), a.deadCommand(),
 		a.statusCommand(), a.monitorCommand(), a.healthCommand(), a.explainCommand(), a.budgetCommand(), a.pauseCommand(), a.resumeCommand(), a.cancelCommand(),
-		a.serverCommand(), a.configCommand(), a.completionCommand(), a.versionCommand(),
+		a.serverCommand(), a.benchCommand(), a.configCommand(), a.completionCommand(), a.versionCommand(),
 	)
 	return root
 }

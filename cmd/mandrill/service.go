@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mayhem-mandrill/mandrill/handler"
 	"github.com/mayhem-mandrill/mandrill/internal/config"
 	"github.com/mayhem-mandrill/mandrill/internal/control"
 	"github.com/mayhem-mandrill/mandrill/internal/fleet"
@@ -56,6 +57,8 @@ type serviceOptions struct {
 	checks   []monitor.Spec // as the configuration has them
 	// adoptStore makes the database the one of the groups, whatever other one they had.
 	adoptStore bool
+	// settled is told of each delivery that was settled or left, beside tally and metrics. Nil tells nobody.
+	settled func(handler.Report)
 }
 
 // openService brings everything up to where messages could be pulled, and pulls none. Whatever cannot work is an error
@@ -101,7 +104,7 @@ func (a *app) openService(ctx context.Context, cfg config.Config, o serviceOptio
 	if err := s.openNotifications(); err != nil {
 		return s, err
 	}
-	if err := s.openGroups(ctx, o.messages); err != nil {
+	if err := s.openGroups(ctx, o); err != nil {
 		return s, err
 	}
 	return s, s.openAnswers()

@@ -1,0 +1,129 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// fetchWait is how long one fetch waits for messages.
+const fetchWait = 500 * time.Millisecond
+
+// Raw is the limit that everything is compared with: nats.go alone fetches n messages, batch of them at a time, and
+// acknowledges each where it comes out. done counts them.
+func Raw(ctx context.Context, from jetstream.Consumer, n, batch int, done *atomic.Int64) error {
+	for int(done.Load()) < n {
+		err := fetch(ctx, from, min(batch, n-int(done.Load())), func(msg jetstream.Msg) error {
+			defer done.Add(1)
+			return msg.Ack()
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func fetch(ctx context.Context, from jetstream.Consumer, n int, do func(jetstream.Msg) error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	batch, err := from.Fetch(n, jetstream.FetchMaxWait(fetchWait))
+	if err != nil {
+		return fmt.Errorf("cannot fetch: %w", err)
+	}
+	for msg := range batch.Messages() {
+		if err := do(msg); err != nil {
+			return err
+		}
+	}
+	if err := batch.Error(); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("cannot fetch: %w", err)
+	}
+	return nil
+}
+
+// Sleepers are the least that can hold messages: one sleeping goroutine for each, and one timer that extends its lease.
+type Sleepers struct {
+	From    jetstream.Consumer
+	AckWait time.Duration
+	Batch   int // how many are fetched together
+
+	Held     atomic.Int64 // messages that sleep, or have slept
+	Extended atomic.Int64
+	Acked    atomic.Int64
+}
+
+// Hold fetches n messages and puts each to sleep until release is closed, then acknowledges it. It goes on fetching
+// until then, so that what is delivered again is seen.
+func (s *Sleepers) Hold(ctx context.Context, n int, release <-chan struct{}) error {
+	var asleep sync.WaitGroup
+	defer asleep.Wait()
+	waking, wake := context.WithCancel(ctx)
+	defer wake()
+	asleep.Go(func() {
+		select {
+		case <-release:
+			wake()
+		case <-waking.Done():
+		}
+	})
+	failed := make(chan error, 1)
+	for waking.Err() == nil {
+		want := min(s.Batch, max(1, n-int(s.Held.Load())))
+		err := fetch(ctx, s.From, want, func(msg jetstream.Msg) error {
+			s.Held.Add(1)
+			asleep.Go(func() {
+				if err := s.sleep(waking.Done(), msg); err != nil {
+					select {
+					case failed <- err:
+					default:
+					}
+				}
+			})
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	asleep.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	select {
+	case err := <-failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+func (s *Sleepers) sleep(wake <-chan struct{}, msg jetstream.Msg) error {
+	pause := func() time.Duration {
+		third := s.AckWait / 3
+		return third - time.Duration(rand.Int64N(int64(third)/5+1))
+	}
+	timer := time.NewTimer(pause())
+	defer timer.Stop()
+	for asleep := true; asleep; {
+		select {
+		case <-wake:
+			asleep = false
+		case <-timer.C:
+			if msg.InProgress() == nil {
+				s.Extended.Add(1)
+			}
+			timer.Reset(pause())
+		}
+	}
+	err := msg.Ack()
+	s.Acked.Add(1)
+	return err
+}
