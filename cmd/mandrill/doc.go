@@ -56,6 +56,11 @@ Delivery.
 slots, gives each a goroutine, and drains. [github.com/mayhem-mandrill/mandrill/publisher] is where requests come
 from; its Mock makes them up. These three never import each other.
 
+# Figures
+
+[github.com/mayhem-mandrill/mandrill/internal/bench] measures: it starts processes, runs what is compared in turns, and
+reads what they use. What is measured stands in the files of this package that are called bench.
+
 # This package
 
 [github.com/mayhem-mandrill/mandrill/internal/config] makes one checked configuration of file, environment and flags.

@@ -16,7 +16,7 @@ import (
 // so many nanoseconds.
 const (
 	mutexFraction = 10
-	blockRate     = 10_000
+	blockRate     = 1_000_000
 )
 
 // traceFor is how long a trace is: of a longer one, at full speed, no viewer makes anything.

@@ -47,6 +47,7 @@ var rules = []rule{
 	{"internal/restart/*/*", nil, "a test's hosts are hosts"},
 	{"internal/restart/*/*/*", nil, "a test's host is a program of its own"},
 	{"internal/fleet", vocabulary, "it asks workers, whatever they do"},
+	{"internal/bench", nil, "it measures, whatever it is given"},
 	{"internal/lag", nil, "it only looks at the clock"},
 	{"internal/ops", vocabulary, "it tells what others count"},
 	{"internal/monitor", nil, "it checks what it is given"},

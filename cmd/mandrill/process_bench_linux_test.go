@@ -1,0 +1,86 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// An operator who stops a benchmark must not be left with a server that nobody knows of, nor with its folder; nor with
+// the server where the benchmark was killed.
+func TestProcessBench_LeavesNothingBehindHoweverItEnds(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		signal os.Signal
+		exit   int
+		says   string
+	}{
+		"Stopped": {syscall.SIGINT, exitFailed, "mandrill: stopped by SIGINT\n"},
+		"Killed":  {syscall.SIGKILL, -1, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			scratch := t.TempDir()
+			p := run(t, "bench", []string{"TMPDIR=" + scratch}, "", "bench", "inflight", "-n", "20", "--hold", "1h", "--bare")
+			var parts []int
+			await(t, "server and worker", func() bool { parts = children(t, p.cmd.Process.Pid); return len(parts) == 2 })
+			p.signal(t, c.signal)
+			p.wantExit(t, c.exit)
+			if got := p.text(); got != c.says {
+				t.Errorf("got %q, want %q", got, c.says)
+			}
+			for _, pid := range parts {
+				await(t, "end of process "+strconv.Itoa(pid), func() bool { return gone(pid) })
+			}
+			left, err := filepath.Glob(filepath.Join(scratch, "mandrill-bench-*"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(left) > 0 && c.signal != syscall.SIGKILL {
+				t.Errorf("%v was left behind", left)
+			}
+		})
+	}
+}
+
+// await returns once done says so.
+func await(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(poll) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no %s within %s", what, patience)
+		}
+	}
+}
+
+// children returns the processes whose parent is that one.
+func children(t *testing.T, parent int) (pids []int) {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range all {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+		pid, err := strconv.Atoi(strings.Split(path, "/")[2])
+		if err == nil && string(fields[1]) == strconv.Itoa(parent) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// gone reports whether a process has ended, even if nobody has asked how.
+func gone(pid int) bool {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	return err != nil || bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])[0][0] == 'Z'
+}
