@@ -50,7 +50,7 @@ func (o *benchOptions) addFlags(cmd *cobra.Command, n int) {
 	f.DurationVar(&o.timeout, "timeout", 30*time.Minute, "how long all of it may take")
 	f.StringVar(&o.profile, "profile", "", "folder for profiles of the measured processes: cpu, heap, mutex, block, trace")
 	o.out = addOutput(cmd)
-	config.AddFlags(f, "sync")
+	config.AddFlags(f, "sync", "nats", "creds", "token")
 }
 
 func (o *benchOptions) check(most int) error {
@@ -85,8 +85,9 @@ measured in turns, and is told as a ratio.`,
 // benchConditions are what the figures of a benchmark depend on.
 type benchConditions struct {
 	bench.Machine
-	Sync string `json:"sync"` // of the server, the same for all that is compared
-	N    int    `json:"n"`
+	Server string `json:"server"` // own, or the URL without secrets
+	Sync   string `json:"sync"`   // of the server, the same for all that is compared; unknown of somebody else's
+	N      int    `json:"n"`
 }
 
 // A benchmark is a server and a folder, for as long as something is measured.
@@ -96,7 +97,7 @@ type benchmark struct {
 	options benchOptions
 	live    *benchLive
 	folder  string
-	url     string
+	server  benchServer
 	conn    *connection
 	js      jetstream.JetStream
 	parts   int // that were started
@@ -117,41 +118,109 @@ func (a *app) benchmark(cmd *cobra.Command, o benchOptions, do func(context.Cont
 	}
 	b := &benchmark{app: a, cfg: loaded.Config, options: o, folder: folder, live: a.newBenchLive()}
 	defer b.live.stop()
-	server, ready, err := b.start(ctx, benchOrder{Part: partServer, Data: filepath.Join(folder, "server"), Sync: b.cfg.Sync})
+	stopServer, err := b.openServer(ctx)
 	if err != nil {
 		return err
 	}
 	// The server's end is only worth telling where nothing else went wrong: a signal may have reached it first.
 	defer func() {
-		if stopErr := server.Stop(); err == nil {
+		if stopErr := stopServer(); err == nil {
 			err = stopErr
 		}
 	}()
-	b.url = ready.URL
 	if err := b.connect(ctx); err != nil {
 		return err
 	}
 	defer func() {
-		if closeErr := b.conn.close(); err == nil {
-			err = closeErr
-		}
+		err = errors.Join(err, b.disconnect())
 	}()
 	return do(ctx, b)
 }
 
+// openServer starts a server, unless there is one to be used.
+func (b *benchmark) openServer(ctx context.Context) (stop func() error, err error) {
+	if b.cfg.NATS == "" {
+		server, ready, err := b.start(ctx, benchOrder{Part: partServer, Data: filepath.Join(b.folder, "server"), Sync: b.cfg.Sync})
+		if err != nil {
+			return nil, err
+		}
+		b.server.URL = ready.URL
+		return server.Stop, nil
+	}
+	b.server = benchServer{
+		URL: string(b.cfg.NATS), Creds: b.cfg.Creds, Token: string(b.cfg.Token), Scratch: bench.NewScratch(),
+	}
+	if err := b.server.Scratch.CheckURLs(b.server.URL); err != nil {
+		return nil, usagef("nats: %w", err)
+	}
+	return func() error { return nil }, nil
+}
+
+// connect connects, and makes the streams.
 func (b *benchmark) connect(ctx context.Context) (err error) {
-	b.conn, err = benchEndpoint(b.url).connect(ctx, "mandrill bench", zerolog.Nop())
+	b.conn, err = b.server.endpoint().connect(ctx, "bench", zerolog.Nop())
 	if err != nil {
 		return err
 	}
 	b.js, err = jetstream.New(b.conn.Conn)
 	if err == nil {
-		_, err = stream.Ensure(ctx, b.js, stream.Settings{})
+		err = b.checkEmpty(ctx)
 	}
-	if err != nil {
-		return errors.Join(err, b.conn.close())
+	if err == nil {
+		if err = b.makeStreams(ctx); err != nil {
+			return errors.Join(err, b.disconnect()) // some may be there
+		}
+		return nil
+	}
+	return errors.Join(err, b.conn.close())
+}
+
+// makeStreams makes everything that a worker would make. It is not cut short: what is being made when nobody waits for it
+// any more could not be deleted.
+func (b *benchmark) makeStreams(ctx context.Context) error {
+	making, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimTimeout)
+	defer cancel()
+	_, err := stream.Ensure(making, b.js, stream.Settings{})
+	if err == nil {
+		_, err = stream.EnsureControl(making, b.js, stream.Settings{})
+	}
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// checkEmpty returns an error where there is a stream that is not the benchmark's own.
+func (b *benchmark) checkEmpty(ctx context.Context) error {
+	for _, name := range benchStreams {
+		_, err := b.js.Stream(ctx, name)
+		if err == nil {
+			return errors.New("this would not keep away from real streams") // unreachable, and worth a look all the same
+		}
+		if !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return fmt.Errorf("cannot look at streams: %w", err)
+		}
 	}
 	return nil
+}
+
+// benchStreams are what a benchmark makes on a server.
+var benchStreams = []string{stream.Work, stream.Journal, stream.Dead, stream.ControlStream}
+
+// disconnect takes the benchmark's streams from somebody else's server, and closes the connection.
+func (b *benchmark) disconnect() error {
+	ctx, cancel := context.WithTimeout(context.Background(), claimTimeout)
+	defer cancel()
+	var errs []error
+	for _, name := range benchStreams {
+		if b.server.Scratch == "" {
+			break // it goes with its folder
+		}
+		if err := b.js.DeleteStream(ctx, name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+			errs = append(errs, fmt.Errorf("cannot delete stream %q, which stands for %q here: %w", b.server.Scratch, name, err))
+		}
+	}
+	return errors.Join(append(errs, b.conn.close())...)
 }
 
 // start starts a process that takes part, and returns when it has begun.
@@ -198,7 +267,7 @@ func (b *benchmark) await(ctx context.Context, p *bench.Process, event string) (
 func (b *benchmark) order(part partKind, n, inFlight int, ackWait time.Duration) benchOrder {
 	b.parts++
 	o := benchOrder{
-		Part: part, Group: restart.Group(part), URL: b.url, N: n, InFlight: inFlight, AckWait: ackWait,
+		Part: part, Group: restart.Group(part), Server: b.server, N: n, InFlight: inFlight, AckWait: ackWait,
 		Data: filepath.Join(b.folder, fmt.Sprintf("%d-%s", b.parts, part)),
 	}
 	if b.options.profile != "" {
@@ -304,11 +373,14 @@ func (b *benchmark) publish(ctx context.Context, group restart.Group, n int, rat
 }
 
 func (b *benchmark) conditions() benchConditions {
-	sync := "always"
-	if b.cfg.Sync > 0 {
-		sync = b.cfg.Sync.String()
+	c := benchConditions{Machine: bench.ThisMachine(), Server: "own", Sync: "always", N: b.options.n}
+	switch {
+	case b.server.Scratch != "":
+		c.Server, c.Sync = b.cfg.NATS.String(), "unknown"
+	case b.cfg.Sync > 0:
+		c.Sync = b.cfg.Sync.String()
 	}
-	return benchConditions{Machine: bench.ThisMachine(), Sync: sync, N: b.options.n}
+	return c
 }
 
 // print prints the result: as JSON, or as a table that rows writes.
@@ -322,6 +394,6 @@ func (b *benchmark) print(result any, c benchConditions, rows func(*tabwriter.Wr
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(b.app.stdout, "\n%d messages; server syncs: %s; %s, %s, %d processors\n", c.N, c.Sync, c.Go, c.OS, c.CPUs)
+	_, err := fmt.Fprintf(b.app.stdout, "\n%d messages; server: %s, syncs: %s; %s, %s, %d processors\n", c.N, c.Server, c.Sync, c.Go, c.OS, c.CPUs)
 	return err
 }

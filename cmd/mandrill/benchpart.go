@@ -11,12 +11,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"github.com/mayhem-mandrill/mandrill/handler"
 	"github.com/mayhem-mandrill/mandrill/internal/bench"
+	"github.com/mayhem-mandrill/mandrill/internal/config"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
@@ -37,10 +39,37 @@ const (
 	partTaker  partKind = "taker"  // as bare, with work that never ends
 )
 
+// A benchServer is the server of a benchmark, and who may use it.
+type benchServer struct {
+	URL     string        `json:"url"`
+	Creds   string        `json:"creds"`
+	Token   string        `json:"token"`
+	Scratch bench.Scratch `json:"scratch"` // of somebody else's server; empty: the benchmark's own
+}
+
+func (s benchServer) endpoint() endpoint {
+	e := endpoint{urls: s.URL, shown: config.URLs(s.URL).String(), advice: "it may be gone"}
+	if s.Creds != "" {
+		e.options = append(e.options, nats.UserCredentials(s.Creds))
+	}
+	if s.Token != "" {
+		e.options = append(e.options, nats.Token(s.Token))
+	}
+	return s.keepAway(e)
+}
+
+// keepAway keeps a connection away from real streams.
+func (s benchServer) keepAway(e endpoint) endpoint {
+	if s.Scratch != "" {
+		e.options = append(e.options, nats.SetCustomDialer(s.Scratch))
+	}
+	return e
+}
+
 // A benchOrder says what a process of a benchmark is to do. It comes on standard input, because there is a token in it.
 type benchOrder struct {
 	Part     partKind      `json:"part"`
-	URL      string        `json:"url"`
+	Server   benchServer   `json:"server"`
 	Data     string        `json:"data"` // a folder of its own
 	Group    restart.Group `json:"group"`
 	Sync     time.Duration `json:"sync"` // of the server
@@ -181,7 +210,7 @@ func (p *benchPart) serve(ctx context.Context) error {
 
 // withConnection does what needs no more than a connection.
 func (p *benchPart) withConnection(ctx context.Context, do func(context.Context, *connection, jetstream.JetStream) error) error {
-	conn, err := benchEndpoint(p.order.URL).connect(ctx, "mandrill bench "+string(p.order.Part), zerolog.Nop())
+	conn, err := p.order.Server.endpoint().connect(ctx, "mandrill bench "+string(p.order.Part), zerolog.Nop())
 	if err != nil {
 		return err
 	}
@@ -190,10 +219,6 @@ func (p *benchPart) withConnection(ctx context.Context, do func(context.Context,
 		err = do(ctx, conn, js)
 	}
 	return errors.Join(err, conn.close())
-}
-
-func benchEndpoint(url string) endpoint {
-	return endpoint{urls: url, shown: "the benchmark's server", advice: "it is gone"}
 }
 
 // A partCount counts what became of deliveries.

@@ -29,7 +29,7 @@ type partWorker struct {
 // settings returns the settings in which the worker of a part differs from one that nobody has configured.
 func (o benchOrder) settings() map[string][]string {
 	settings := map[string]string{
-		"nats": o.URL, "data": o.Data, "group": string(o.Group), "log.format": "json",
+		"nats": o.Server.URL, "creds": o.Server.Creds, "token": o.Server.Token, "data": o.Data, "group": string(o.Group), "log.format": "json",
 		"ack_wait": o.AckWait.String(), "max_in_flight": strconv.Itoa(o.InFlight), "budget": strconv.Itoa(o.InFlight),
 		"simulated.restart_max": max(o.Latency, 1).String(), "simulated.restart_min": o.Latency.String(),
 	}
@@ -85,6 +85,7 @@ func (p *benchPart) worker(ctx context.Context) (err error) {
 // app returns the program, with the hosts that the part wants, and with what it puts between the parts of the worker.
 func (w *partWorker) app() *app {
 	a := *w.benchPart.app
+	a.newDriver, a.between.endpoint = newDriver, w.order.Server.keepAway
 	switch w.order.Part {
 	case partHeld:
 		w.held = newHeldHosts(w.order.N)

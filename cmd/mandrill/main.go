@@ -47,8 +47,9 @@ type app struct {
 	between seams
 }
 
-// seams pass on what each is given, unless a test sees to it.
+// seams pass on what each is given, unless a test or a benchmark sees to it.
 type seams struct {
+	endpoint func(endpoint) endpoint
 	driver   func(restart.Driver) restart.Driver
 	store    func(store.Store) store.Store
 	journal  func(handler.Journal) handler.Journal
@@ -57,6 +58,7 @@ type seams struct {
 
 func newSeams() seams {
 	return seams{
+		endpoint: func(e endpoint) endpoint { return e },
 		driver:   func(d restart.Driver) restart.Driver { return d },
 		store:    func(s store.Store) store.Store { return s },
 		journal:  func(j handler.Journal) handler.Journal { return j },

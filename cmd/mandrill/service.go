@@ -117,7 +117,8 @@ func (s *service) settings() stream.Settings {
 // openServer starts the embedded server where no other is configured.
 func (s *service) openServer(ctx context.Context, a *app) (err error) {
 	if s.cfg.NATS != "" || s.cfg.NATSContext != "" {
-		s.endpoint, err = a.endpoint(s.cfg)
+		e, err := a.endpoint(s.cfg)
+		s.endpoint = a.between.endpoint(e)
 		return err
 	}
 	s.server, err = startEmbedded(ctx, s.cfg.Data, "", s.cfg.Sync, s.log)
