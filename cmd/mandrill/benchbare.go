@@ -118,7 +118,7 @@ func (p *benchPart) holdAll(ctx context.Context, r *benchReport, held func() int
 		}
 	}
 	r.Extensions = float64(extended.Load()-before) / time.Since(began).Seconds()
-	return nil
+	return bench.Snapshot(p.order.Profile, "held-")
 }
 
 // noRetry is the pause after work that is given back, which no measured work is.

@@ -52,7 +52,7 @@ func Profile(dir string) (stop func() error, err error) {
 		runtime.SetBlockProfileRate(0)
 		errs := []error{cpu.Close(), traced.Close()}
 		for _, name := range []string{"heap", "allocs", "mutex", "block", "goroutine"} {
-			errs = append(errs, writeProfile(dir, name))
+			errs = append(errs, writeProfile(dir, "", name))
 		}
 		return errors.Join(errs...)
 	}
@@ -62,8 +62,17 @@ func Profile(dir string) (stop func() error, err error) {
 	return stop, nil
 }
 
-func writeProfile(dir, name string) error {
-	f, err := os.Create(filepath.Join(dir, name+".pprof"))
+// Snapshot writes the heap as it is now, and what goroutines there are, under names that begin so. Without a folder it
+// does nothing.
+func Snapshot(dir, prefix string) error {
+	if dir == "" {
+		return nil
+	}
+	return errors.Join(writeProfile(dir, prefix, "heap"), writeProfile(dir, prefix, "goroutine"))
+}
+
+func writeProfile(dir, prefix, name string) error {
+	f, err := os.Create(filepath.Join(dir, prefix+name+".pprof"))
 	if err != nil {
 		return fmt.Errorf("cannot write profile: %w", err)
 	}
