@@ -104,6 +104,36 @@ func TestProcess_ControlPauseOutlivesItsConsumer(t *testing.T) {
 	s.wantBootedSince(t, lifted, hosts)
 }
 
+// The fear: a paused group begins to restart because the server was killed, or all workers were replaced, at night.
+func TestProcess_ControlPauseOutlivesServerAndWorkers(t *testing.T) {
+	t.Parallel()
+	const count = 20
+	s := newScene(t, simulated.Config{RestartMax: time.Nanosecond})
+	first := s.startWorker(t, "first worker")
+	s.pause(t)
+	s.awaitPaused(t, true)
+	hosts := instances("paused", count)
+	s.publish(t, hosts)
+
+	s.server.kill(t)
+	s.startServer(t)
+	first.stop(t)
+	second := s.startWorker(t, "second worker")
+	s.server.stop(t)
+	s.startServer(t)
+	eventually(t, "the test's own connection", func() bool { _, err := s.consumerInfo(t); return err == nil })
+	s.awaitAgreed(t)
+	s.awaitPaused(t, true)
+	if n := s.fleet.Boots(); n != 0 {
+		t.Errorf("%d hosts were restarted under a pause", n)
+	}
+	lifted := s.lift(t)
+	s.awaitEmpty(t)
+	second.stop(t)
+	s.wantEachRestartedOnce(t, hosts)
+	s.wantBootedSince(t, lifted, hosts)
+}
+
 // A worker that starts under a pause knows of it before its first message.
 func TestProcess_ControlPauseHoldsAWorkerThatStartsUnderIt(t *testing.T) {
 	t.Parallel()
