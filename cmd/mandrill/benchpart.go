@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -166,6 +167,7 @@ func (a *app) benchPartCommand() *cobra.Command {
 				cancel(errNobodyListens)
 			})
 			defer watch.Wait()
+			defer runtime.KeepAlive(newHeapFloor()) // as a worker has one
 			err := p.run(ctx)
 			if errors.Is(err, errNobodyListens) {
 				return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -109,6 +110,7 @@ func (a *app) demo(cmd *cobra.Command, o demoOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	defer runtime.KeepAlive(newHeapFloor())
 	summary, err := s.demonstrate(cmd.Context(), o)
 	if summary == nil {
 		return err

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"runtime"
+
 	"github.com/spf13/cobra"
 
 	"github.com/mayhem-mandrill/mandrill/internal/config"
@@ -36,6 +38,7 @@ it at once, with 130: nothing is lost by that either.`,
 			if err != nil {
 				return err
 			}
+			defer runtime.KeepAlive(newHeapFloor())
 			return s.run(cmd.Context())
 		},
 	}
