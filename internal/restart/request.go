@@ -180,7 +180,7 @@ func Decode(env Envelope, data []byte) (Request, error) {
 	if env.Version != "" && env.Version != WireVersion {
 		return Request{}, fmt.Errorf("wire version %.80q is unknown; this worker reads version %s", env.Version, WireVersion)
 	}
-	r, err := parse(data, env.FallbackID)
+	r, err := parse(data, env)
 	if err != nil {
 		return Request{}, err
 	}
@@ -198,51 +198,85 @@ func Decode(env Envelope, data []byte) (Request, error) {
 	return r, nil
 }
 
-func parse(data []byte, fallbackID uuid.UUID) (Request, error) {
-	// The id is read apart, because an unusable one is replaced, while anything else unusable is refused; so are times
-	// and durations, whose errors do not name the field.
-	type payload struct {
-		Request
-		ID          json.RawMessage `json:"id"`
-		RequestedAt *string         `json:"requested_at"`
-		NotAfter    *string         `json:"not_after"`
-		MinUptime   *string         `json:"min_uptime"`
+func parse(data []byte, env Envelope) (Request, error) {
+	p, plain := scan(data)
+	if !plain {
+		var err error
+		if p, err = unmarshal(data); err != nil {
+			return Request{}, err
+		}
 	}
-	wire := &payload{}
-	if err := json.Unmarshal(data, &wire); err != nil {
-		return Request{}, notARequest(err)
+	r := Request{
+		ID: usableID(p.id, env.FallbackID), Instance: string(p.instance), Host: known(p.host, env.Host), Group: known(p.group, env.Group),
+		Reason:      string(p.reason),
+		RequestedBy: string(p.requestedBy), Campaign: string(p.campaign), ReplayOf: string(p.replayOf), RequeuedFrom: string(p.requeued),
+		Raw: data,
 	}
-	if wire == nil {
-		return Request{}, errors.New("not a request: null")
-	}
-	r := wire.Request
-	r.Raw = data
-	r.ID = usableID(wire.ID, fallbackID)
-	for _, field := range []struct {
+	for _, field := range [...]struct {
 		name string
-		text *string
+		text []byte
 		into encoding.TextUnmarshaler
 	}{
-		{"requested_at", wire.RequestedAt, &r.RequestedAt},
-		{"not_after", wire.NotAfter, &r.NotAfter},
-		{"min_uptime", wire.MinUptime, &r.MinUptime},
+		{"requested_at", p.requestedAt, &r.RequestedAt},
+		{"not_after", p.notAfter, &r.NotAfter},
+		{"min_uptime", p.minUptime, &r.MinUptime},
 	} {
 		if field.text == nil {
 			continue
 		}
-		if err := field.into.UnmarshalText([]byte(*field.text)); err != nil {
+		if err := field.into.UnmarshalText(field.text); err != nil {
 			return Request{}, &FieldError{field.name, fmt.Sprintf("%.200v", err)}
 		}
 	}
 	return r, nil
 }
 
-func usableID(wire json.RawMessage, fallback uuid.UUID) uuid.UUID {
-	var text string
-	if json.Unmarshal(wire, &text) != nil {
-		return fallback
+// known returns the text, without a copy of its own where it is what the subject says, as it is in all requests but bad ones.
+func known[T Host | Group](text []byte, subject T) T {
+	if string(text) == string(subject) {
+		return subject
 	}
-	id, err := uuid.Parse(text)
+	return T(text)
+}
+
+// unmarshal reads any JSON. The id is read apart, because an unusable one is replaced, while anything else unusable is
+// refused; so are times and durations, whose errors do not name the field.
+func unmarshal(data []byte) (payload, error) {
+	wire := &struct {
+		Request
+		ID          json.RawMessage `json:"id"`
+		RequestedAt *string         `json:"requested_at"`
+		NotAfter    *string         `json:"not_after"`
+		MinUptime   *string         `json:"min_uptime"`
+	}{}
+	if err := json.Unmarshal(data, &wire); err != nil {
+		return payload{}, notARequest(err)
+	}
+	if wire == nil {
+		return payload{}, errors.New("not a request: null")
+	}
+	r := wire.Request
+	p := payload{
+		instance: []byte(r.Instance), host: []byte(r.Host), group: []byte(r.Group), reason: []byte(r.Reason),
+		requestedBy: []byte(r.RequestedBy), campaign: []byte(r.Campaign), replayOf: []byte(r.ReplayOf), requeued: []byte(r.RequeuedFrom),
+		requestedAt: bytesOf(wire.RequestedAt), notAfter: bytesOf(wire.NotAfter), minUptime: bytesOf(wire.MinUptime),
+	}
+	var id string
+	if json.Unmarshal(wire.ID, &id) == nil {
+		p.id = []byte(id)
+	}
+	return p, nil
+}
+
+func bytesOf(text *string) []byte {
+	if text == nil {
+		return nil
+	}
+	return append([]byte{}, *text...) // not nil, where it is empty
+}
+
+func usableID(text []byte, fallback uuid.UUID) uuid.UUID {
+	id, err := uuid.ParseBytes(text)
 	if err != nil || id == uuid.Nil {
 		return fallback
 	}

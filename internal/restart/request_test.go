@@ -406,16 +406,24 @@ func FuzzDecode(f *testing.F) {
 }
 
 func BenchmarkDecode(b *testing.B) {
-	r := newRequest()
-	data, err := r.Encode()
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	b.SetBytes(int64(len(data)))
-	for b.Loop() {
-		if _, err := restart.Decode(envelope, data); err != nil {
-			b.Fatal(err)
-		}
+	for _, bm := range []struct{ name, reason string }{
+		{"Plain", "kernel update"},
+		{"Escaped", `"kernel" & more`},
+	} {
+		b.Run(bm.name, func(b *testing.B) {
+			r := newRequest()
+			r.Reason = bm.reason
+			data, err := r.Encode()
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			b.SetBytes(int64(len(data)))
+			for b.Loop() {
+				if _, err := restart.Decode(envelope, data); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
