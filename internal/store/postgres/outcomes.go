@@ -35,11 +35,7 @@ const (
 func (s *Store) Finish(ctx context.Context, o restart.Outcome) (restart.Outcome, error) {
 	store.CleanOutcome(&o)
 	id := o.ID
-	checks, err := store.ChecksText(o.Receipt.Checks)
-	if err != nil {
-		return restart.Outcome{}, fmt.Errorf("cannot finish request %q: %w", id, err)
-	}
-	if err := s.do(ctx, &write{outcome: &o, checks: checks}); err != nil {
+	if err := s.do(ctx, &write{outcome: &o, checks: store.ChecksText(o.Receipt.Checks)}); err != nil {
 		// The write may still go on, and o with it.
 		return restart.Outcome{}, fmt.Errorf("cannot finish request %q: %w", id, err)
 	}

@@ -37,7 +37,7 @@ func (t *table) insert(rows int) (query string, args int) {
 }
 
 // chunks are how many rows one statement can insert: half of what a row costs alone is not its own but its statement's.
-var chunks = [...]int{128, 16, 1}
+var chunks = [...]int{128, 16, 4, 1}
 
 // An inserter inserts the rows of one table. It talks to the driver directly, because what database/sql does to each
 // argument costs as much again.

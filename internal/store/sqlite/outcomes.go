@@ -28,28 +28,30 @@ const (
 func (s *Store) Finish(ctx context.Context, o restart.Outcome) (restart.Outcome, error) {
 	store.CleanOutcome(&o)
 	id := o.ID.String()
-	checks, err := store.ChecksText(o.Receipt.Checks)
-	if err != nil {
-		return restart.Outcome{}, fmt.Errorf("cannot finish request %q: %w", id, err)
-	}
-	stands := asStored(o)
-	err = s.write(ctx, &insertion{
+	var there *restart.Outcome // nil: this one was inserted
+	err := s.write(ctx, &insertion{
 		into: outcomesTable,
 		row: []driver.Value{
 			id, string(o.Host), string(o.Group), string(o.Kind), string(o.Reason), o.Detail, micros(o.At),
 			o.Receipt.RequestedBy, micros(o.Receipt.RequestedAt), o.Receipt.Worker, int64(o.Receipt.Attempt),
 			string(o.Receipt.From), string(o.Receipt.To), microsOrNull(o.Receipt.TriggeredAt),
-			microsOrNull(o.Receipt.VerifiedAt), orNull(time.Duration(o.Receipt.Down).Microseconds()), orNull(checks),
+			microsOrNull(o.Receipt.VerifiedAt), orNull(time.Duration(o.Receipt.Down).Microseconds()),
+			orNull(store.ChecksText(o.Receipt.Checks)),
 		},
 		compare: func(ctx context.Context, stmt *statements) error {
-			return stmt.selectOutcome.QueryRowContext(ctx, id).Scan(outcomeFields(&stands)...)
+			there = new(restart.Outcome)
+			return stmt.selectOutcome.QueryRowContext(ctx, id).Scan(outcomeFields(there)...)
 		},
 	})
-	if err != nil {
-		// The write may still go on, and stands with it.
+	switch {
+	case err != nil:
+		// The write may still go on, and with it what is there.
 		return restart.Outcome{}, fmt.Errorf("cannot finish request %q: %w", id, err)
+	case there != nil:
+		return *there, nil
+	default:
+		return asStored(o), nil
 	}
-	return stands, nil
 }
 
 // asStored returns an outcome as reading it would: whoever finishes first must be told the same as all who come later,
