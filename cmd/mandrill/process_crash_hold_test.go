@@ -61,9 +61,10 @@ func newHolder(step string) *holder {
 // seams returns what puts the holder between the parts.
 func (h *holder) seams() seams {
 	return seams{
-		driver:  func(d restart.Driver) restart.Driver { return heldDriver{d, h} },
-		store:   func(s store.Store) store.Store { return heldStore{s, h} },
-		journal: func(j handler.Journal) handler.Journal { return heldJournal{j, h} },
+		endpoint: func(e endpoint) endpoint { return e },
+		driver:   func(d restart.Driver) restart.Driver { return heldDriver{d, h} },
+		store:    func(s store.Store) store.Store { return heldStore{s, h} },
+		journal:  func(j handler.Journal) handler.Journal { return heldJournal{j, h} },
 		delivery: func(d handler.Delivery) handler.Delivery {
 			held := heldDelivery{d, h}
 			if h.holds(held.host()) {
