@@ -109,3 +109,20 @@ func consume(b *testing.B, bench *bench, cfg Config) *running {
 	await(b, "the last message", all)
 	return r
 }
+
+// BenchmarkExtend asks for extensions of one message from as many goroutines as a worker has messages in work.
+func BenchmarkExtend(b *testing.B) {
+	bench := prepare(b, natsdtest.Start(b), settings)
+	bench.publish(b, 1)
+	d := await(b, "the delivery", bench.each(b, Config{}))
+	b.ReportAllocs()
+	b.SetParallelism(256)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if err := d.Extend(b.Context()); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}

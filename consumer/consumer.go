@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/mayhem-mandrill/mandrill/internal/ask"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
@@ -78,6 +79,7 @@ type Config struct {
 type Consumer struct {
 	cfg   Config
 	js    jetstream.JetStream
+	asker *ask.Asker // for what deliveries ask
 	slots *slots
 	once  sync.Mutex // held while Run runs
 	// believed is settingsAge, but for a test that will not wait; breath is overloadPause, but for one that would.
@@ -116,7 +118,10 @@ func New(cfg Config) (*Consumer, error) {
 		return nil, fmt.Errorf("consumer: %w", err)
 	}
 	cfg.Logger = cfg.Logger.With().Str("group", string(cfg.Group)).Logger()
-	return &Consumer{cfg: cfg, js: js, slots: newSlots(cfg.MaxInFlight), believed: settingsAge, breath: overloadPause}, nil
+	return &Consumer{
+		cfg: cfg, js: js, asker: ask.New(ask.Config{Conn: cfg.Conn}), slots: newSlots(cfg.MaxInFlight),
+		believed: settingsAge, breath: overloadPause,
+	}, nil
 }
 
 // Run pulls messages until ctx ends, waits for those in work for as long as Grace, stops the rest, and returns when

@@ -3,10 +3,12 @@ package consumer
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/mayhem-mandrill/mandrill/internal/ask"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
@@ -14,11 +16,16 @@ import (
 // A Delivery is one delivery of a work message.
 type Delivery struct {
 	conn    *nats.Conn
+	asker   *ask.Asker // on conn
 	msg     *nats.Msg
 	meta    *nats.MsgMetadata
 	ackWait time.Duration
 	created time.Time // the work stream
 	intake  context.Context
+
+	read       sync.Once // what follows
+	envelope   restart.Envelope
+	unreadable error
 }
 
 // Data returns the message as it came. The caller must not change it.
@@ -42,18 +49,23 @@ func (d *Delivery) Intake() context.Context { return d.intake }
 // Envelope returns what the broker knows of the message. An error means that the subject cannot be read; the time of
 // storing and the fallback id are there all the same.
 func (d *Delivery) Envelope() (restart.Envelope, error) {
-	group, host, err := stream.ParseWorkSubject(d.msg.Subject)
-	return restart.Envelope{
-		Version: d.msg.Header.Get(stream.VersionHeader),
-		Group:   group, Host: host,
-		Stored:     d.meta.Timestamp,
-		FallbackID: stream.FallbackID(d.created.UnixNano(), d.meta.Sequence.Stream),
-	}, err
+	d.read.Do(func() {
+		var group restart.Group
+		var host restart.Host
+		group, host, d.unreadable = stream.ParseWorkSubject(d.msg.Subject)
+		d.envelope = restart.Envelope{
+			Version: d.msg.Header.Get(stream.VersionHeader),
+			Group:   group, Host: host,
+			Stored:     d.meta.Timestamp,
+			FallbackID: stream.FallbackID(d.created.UnixNano(), d.meta.Sequence.Stream),
+		}
+	})
+	return d.envelope, d.unreadable
 }
 
 // Extend asks for another AckWait, and returns nil once the server has answered.
 func (d *Delivery) Extend(ctx context.Context) error {
-	_, err := d.conn.RequestWithContext(ctx, d.msg.Reply, []byte("+WPI"))
+	_, err := d.asker.Ask(ctx, d.msg.Reply, nil, []byte("+WPI"))
 	return err
 }
 
@@ -65,7 +77,7 @@ func (d *Delivery) Ack(context.Context) error { return d.conn.Publish(d.msg.Repl
 // loss would keep the message from everybody for AckWait. So would a nak that names no delay, which the server
 // forgets when it is restarted or its leader changes; a delay is stored, and be it none.
 func (d *Delivery) Nak(ctx context.Context, delay time.Duration) error {
-	_, err := d.conn.RequestWithContext(ctx, d.msg.Reply, fmt.Appendf(nil, `-NAK {"delay": %d}`, max(delay, 0)))
+	_, err := d.asker.Ask(ctx, d.msg.Reply, nil, fmt.Appendf(nil, `-NAK {"delay": %d}`, max(delay, 0)))
 	return err
 }
 

@@ -61,7 +61,9 @@ func (c *Consumer) fetch(ctx context.Context, n int, start func(*Delivery)) (sta
 				return started, fmt.Errorf("cannot read what the server says of a message: %w", err)
 			}
 			started++
-			d := &Delivery{conn: c.cfg.Conn, msg: msg, meta: meta, ackWait: c.ackWait, created: c.created, intake: ctx}
+			d := &Delivery{
+				conn: c.cfg.Conn, asker: c.asker, msg: msg, meta: meta, ackWait: c.ackWait, created: c.created, intake: ctx,
+			}
 			if ctx.Err() != nil {
 				late = append(late, d)
 			} else {

@@ -6,13 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/mayhem-mandrill/mandrill/internal/ask"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
@@ -40,18 +41,20 @@ type Config struct {
 	// nothing.
 	Created time.Time
 	MaxAge  time.Duration
-	// AnswerTimeout is how long one append waits for its answer before it is unknown, and how long a read does. Zero
-	// means 5 s.
+	// AnswerTimeout is how long one append waits for its answer before it is unknown, or up to an eighth longer, and how
+	// long a read does. Zero means 5 s.
 	AnswerTimeout time.Duration
 }
 
 // A Journal appends to and reads from the journal stream. Its methods are called from many goroutines at once.
 type Journal struct {
-	cfg Config
-	js  jetstream.JetStream
-	raw rawStream
+	cfg   Config
+	asker *ask.Asker
+	raw   rawStream
 
-	stream jetstream.Stream
+	stream  jetstream.Stream
+	pending chan struct{} // has an entry for each append that is on its way
+	headers sync.Pool     // of *expectation
 }
 
 // rawStream is the one thing that is asked of the stream itself.
@@ -64,9 +67,7 @@ func Open(ctx context.Context, cfg Config) (*Journal, error) {
 	if cfg.AnswerTimeout == 0 {
 		cfg.AnswerTimeout = 5 * time.Second
 	}
-	js, err := jetstream.New(cfg.Conn,
-		jetstream.WithPublishAsyncTimeout(cfg.AnswerTimeout),
-		jetstream.WithPublishAsyncMaxPending(maxPending))
+	js, err := jetstream.New(cfg.Conn)
 	if err != nil {
 		return nil, fmt.Errorf("cannot use JetStream: %w", err)
 	}
@@ -74,7 +75,12 @@ func Open(ctx context.Context, cfg Config) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open journal %s: %w", stream.Journal, err)
 	}
-	return &Journal{cfg: cfg, js: js, raw: s, stream: s}, nil
+	return &Journal{
+		cfg: cfg, raw: s, stream: s,
+		asker:   ask.New(ask.Config{Conn: cfg.Conn, Patience: cfg.AnswerTimeout}),
+		pending: make(chan struct{}, maxPending),
+		headers: sync.Pool{New: func() any { return newExpectation() }},
+	}, nil
 }
 
 // Covers reports whether an empty journal proves that nothing was triggered for a work message stored at that time.
@@ -122,16 +128,25 @@ func (j *Journal) Append(ctx context.Context, key Key, last, next Event) (Event,
 	if err := MayFollow(last, next); err != nil {
 		return Event{}, err
 	}
-	id, err := uuid.NewRandom()
-	if err != nil {
-		return Event{}, fmt.Errorf("cannot make an event id: %w", err)
-	}
-	next.ID = id
+	next.ID = newEventID()
 	data, err := json.Marshal(next)
 	if err != nil {
 		return Event{}, fmt.Errorf("cannot encode event: %w", err)
 	}
+	appended, err := j.tryAppend(ctx, key, data, last, next)
+	if err == nil {
+		return appended, nil
+	}
+	return j.appendAgain(ctx, key, data, last, next, err)
+}
+
+// appendAgain goes on where the first try ended with err.
+func (j *Journal) appendAgain(ctx context.Context, key Key, data []byte, last, next Event, err error) (Event, error) {
 	return backoff.Retry(ctx, func() (Event, error) {
+		if first := err; first != nil {
+			err = nil
+			return Event{}, first
+		}
 		return j.tryAppend(ctx, key, data, last, next)
 	}, backoff.WithBackOff(appendBackOff()), backoff.WithMaxElapsedTime(0))
 }
@@ -171,24 +186,19 @@ func (j *Journal) tryAppend(ctx context.Context, key Key, data []byte, last, nex
 // publish sends the event expecting that sequence to be the last under the request's id, whatever host and group: a
 // second host under one id is refused by the same compare.
 func (j *Journal) publish(ctx context.Context, key Key, data []byte, expect uint64) (uint64, error) {
-	if ctx.Err() != nil {
-		return 0, context.Cause(ctx)
-	}
-	msg := &nats.Msg{Subject: stream.JournalSubject(key.Group, key.ID, key.Host), Data: data}
-	future, err := j.js.PublishMsgAsync(msg,
-		jetstream.WithExpectLastSequenceForSubject(expect, stream.JournalByID(key.ID)),
-		jetstream.WithRetryAttempts(0)) // the library's own would go on after ctx has ended
-	if err != nil {
-		return 0, err
-	}
 	select {
-	case ack := <-future.Ok():
-		return ack.Sequence, nil
-	case err := <-future.Err():
-		return 0, err
+	case j.pending <- struct{}{}:
+		defer func() { <-j.pending }()
 	case <-ctx.Done():
 		return 0, context.Cause(ctx)
 	}
+	e := j.headers.Get().(*expectation)
+	defer j.headers.Put(e)
+	answer, err := j.asker.Ask(ctx, stream.JournalSubject(key.Group, key.ID, key.Host), e.header(expect, key.ID), data)
+	if err != nil {
+		return 0, err
+	}
+	return parseAnswer(answer.Data)
 }
 
 // An Entry is a request's latest event.
