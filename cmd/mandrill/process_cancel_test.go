@@ -20,9 +20,11 @@ import (
 func TestProcess_CancelAndTriggerNeverBothHappen(t *testing.T) {
 	t.Parallel()
 	const count = 1000
-	s := newScene(t, simulated.Config{RestartMax: 10 * time.Millisecond})
+	// The workers take about as long to begin with all as the test does to cancel them.
+	s := newScene(t, simulated.Config{RestartMin: 20 * time.Millisecond, RestartMax: 40 * time.Millisecond})
 	s.usePostgres(t)
-	one, two := s.startWorker(t, "worker 1"), s.startWorker(t, "worker 2")
+	one := s.startWorker(t, "worker 1", "--max-in-flight", "20")
+	two := s.startWorker(t, "worker 2", "--max-in-flight", "20")
 	kv, err := s.js.KeyValue(t.Context(), stream.Control)
 	if err != nil {
 		t.Fatal(err)
