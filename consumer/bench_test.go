@@ -97,14 +97,14 @@ func consume(b *testing.B, bench *bench, cfg Config) *running {
 	b.Helper()
 	var handled atomic.Int64
 	all := make(chan struct{})
-	cfg.Handle = func(ctx context.Context, d *Delivery) {
+	cfg.Begin = inItsGoroutine(func(ctx context.Context, d *Delivery) {
 		if err := d.Ack(ctx); err != nil {
 			b.Error(err)
 		}
 		if handled.Add(1) == benchMessages {
 			close(all)
 		}
-	}
+	})
 	r := bench.run(b, cfg)
 	await(b, "the last message", all)
 	return r

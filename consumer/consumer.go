@@ -67,8 +67,9 @@ type Config struct {
 	// at most ten a second, so that other workers have the rest; what is in work is left alone, and what was asked for
 	// before may still come, for as long as a fetch lasts. It must not block. Nil means never.
 	Overloaded func() bool
-	// Handle works on one delivery and settles it. Its context ends with cause ErrGraceOver.
-	Handle func(context.Context, *Delivery)
+	// Begin begins to work on one delivery, and returns without waiting for anything. done is called once, when the
+	// delivery was settled. Its context ends with cause ErrGraceOver.
+	Begin func(ctx context.Context, d *Delivery, done func())
 	// Recorded reports whether a message's outcome is on record. It is asked for a message that is settled, as far as
 	// the server knows, and on the stream all the same. Nil leaves such a message where it is.
 	Recorded func(context.Context, *Delivery) (bool, error)
@@ -98,8 +99,8 @@ func New(cfg Config) (*Consumer, error) {
 	switch {
 	case cfg.Conn == nil:
 		return nil, errors.New("consumer: Conn is missing")
-	case cfg.Handle == nil:
-		return nil, errors.New("consumer: Handle is missing")
+	case cfg.Begin == nil:
+		return nil, errors.New("consumer: Begin is missing")
 	case cfg.MaxInFlight <= 0:
 		return nil, errors.New("consumer: MaxInFlight is not positive")
 	case cfg.Grace < 0:
@@ -141,9 +142,10 @@ func (c *Consumer) Run(ctx context.Context) error {
 	var inWork, grace sync.WaitGroup
 	grace.Go(func() { c.endGrace(intake, work, stopWork) })
 	err := c.pullAll(intake, func(d *Delivery) {
-		inWork.Go(func() {
-			defer c.slots.put(1)
-			c.cfg.Handle(work, d)
+		inWork.Add(1)
+		c.cfg.Begin(work, d, func() {
+			c.slots.put(1)
+			inWork.Done()
 		})
 	})
 	if err != nil {

@@ -17,14 +17,14 @@ func TestNew_NamesWhatIsMissingOrCannotBe(t *testing.T) {
 	b, _ := newBench(t)
 	valid := Config{
 		Conn: b.broker.Connect(t), Group: "default", Settings: fixed(settings), MaxInFlight: 1,
-		Handle: func(context.Context, *Delivery) {},
+		Begin: inItsGoroutine(func(context.Context, *Delivery) {}),
 	}
 	if _, err := New(valid); err != nil {
 		t.Fatal(err)
 	}
 	for field, spoil := range map[string]func(*Config){
 		"Conn":        func(c *Config) { c.Conn = nil },
-		"Handle":      func(c *Config) { c.Handle = nil },
+		"Begin":       func(c *Config) { c.Begin = nil },
 		"MaxInFlight": func(c *Config) { c.MaxInFlight = 0 },
 		"Grace":       func(c *Config) { c.Grace = -1 },
 		"group":       func(c *Config) { c.Group = "no group" },
@@ -44,7 +44,7 @@ func TestConsumer_HandlesEveryMessageInAGoroutineOfItsOwn(t *testing.T) {
 	b, _ := newBench(t)
 	b.publish(t, n)
 	h := newHold(t)
-	r := b.run(t, Config{MaxInFlight: n, Handle: h.handle})
+	r := b.run(t, Config{MaxInFlight: n, Begin: inItsGoroutine(h.handle)})
 	h.wait(n)
 	close(h.release)
 	eventually(t, "the work stream is empty", func() bool { return b.left(t) == 0 })
@@ -57,7 +57,7 @@ func TestConsumer_ASlowMessageDoesNotDelayTheNextWhileASlotIsFree(t *testing.T) 
 	b, _ := newBench(t)
 	slow, first := make(chan struct{}), make(chan struct{}, n)
 	var others tally
-	b.run(t, Config{MaxInFlight: 2, Handle: func(ctx context.Context, d *Delivery) {
+	b.run(t, Config{MaxInFlight: 2, Begin: inItsGoroutine(func(ctx context.Context, d *Delivery) {
 		if d.Sequence() == 1 {
 			first <- struct{}{}
 			<-slow
@@ -65,7 +65,7 @@ func TestConsumer_ASlowMessageDoesNotDelayTheNextWhileASlotIsFree(t *testing.T) 
 			others.add(d)
 		}
 		_ = d.Ack(ctx)
-	}})
+	})})
 	b.publish(t, 1)
 	await(t, "the slow message", first)
 	b.publish(t, n)
@@ -79,7 +79,7 @@ func TestConsumer_HoldsNoMessageThatItHasNoSlotFor(t *testing.T) {
 	b, _ := newBench(t)
 	b.publish(t, n)
 	h := newHold(t)
-	b.run(t, Config{MaxInFlight: slots, Handle: h.handle})
+	b.run(t, Config{MaxInFlight: slots, Begin: inItsGoroutine(h.handle)})
 	h.wait(slots)
 	for range n - slots {
 		if info := b.consumer(t); info.NumAckPending > slots {
@@ -98,7 +98,7 @@ func TestConsumer_WithAllSlotsTakenLeavesTheRestAtTheServer(t *testing.T) {
 	b, _ := newBench(t)
 	b.publish(t, n)
 	h := newHold(t)
-	b.run(t, Config{MaxInFlight: slots, Handle: h.handle})
+	b.run(t, Config{MaxInFlight: slots, Begin: inItsGoroutine(h.handle)})
 	h.wait(slots)
 	info := b.consumer(t)
 	if info.NumAckPending != slots || info.NumPending != n-slots || info.NumWaiting != 0 {
@@ -110,8 +110,8 @@ func TestConsumer_TwoOfAGroupShareItsMessagesAndNeitherStarves(t *testing.T) {
 	const slots = 5
 	b, _ := newBench(t)
 	one, two := newHold(t), newHold(t)
-	b.run(t, Config{MaxInFlight: slots, Handle: one.handle})
-	b.run(t, Config{MaxInFlight: slots, Handle: two.handle})
+	b.run(t, Config{MaxInFlight: slots, Begin: inItsGoroutine(one.handle)})
+	b.run(t, Config{MaxInFlight: slots, Begin: inItsGoroutine(two.handle)})
 	b.publish(t, 2*slots)
 	one.wait(slots)
 	two.wait(slots)
@@ -135,7 +135,7 @@ func TestConsumer_TheBudgetBoundsWhatAllWorkersHoldTogether(t *testing.T) {
 	b.publish(t, n)
 	h := newHold(t) // of both, so that it counts what they hold together
 	for range 2 {
-		b.run(t, Config{MaxInFlight: 10, Settings: fixed(s), Handle: h.handle})
+		b.run(t, Config{MaxInFlight: 10, Settings: fixed(s), Begin: inItsGoroutine(h.handle)})
 	}
 	h.wait(budget)
 	for range n - budget {
@@ -157,7 +157,7 @@ func TestConsumer_OfOneGroupLeavesTheOthersMessagesAlone(t *testing.T) {
 	}
 	b.publish(t, 1)
 	h := newHold(t)
-	b.run(t, Config{Handle: h.handle})
+	b.run(t, Config{Begin: inItsGoroutine(h.handle)})
 	group, _, err := stream.ParseWorkSubject(h.wait(1)[0].Subject())
 	if err != nil || group != "default" {
 		t.Errorf("got a message of group %q, %v", group, err)
@@ -176,7 +176,7 @@ func TestConsumer_TakesAckWaitFromTheServerAndNotFromItsSettings(t *testing.T) {
 	}
 	b.publish(t, 1)
 	h := newHold(t)
-	b.run(t, Config{Handle: h.handle})
+	b.run(t, Config{Begin: inItsGoroutine(h.handle)})
 	if got := h.wait(1)[0].AckWait(); got != was.AckWait {
 		t.Errorf("AckWait: got %s, want %s", got, was.AckWait)
 	}
@@ -196,7 +196,7 @@ func TestRun_RefusesAConsumerThatWouldBreakThePromiseAndPullsNothing(t *testing.
 	}
 	b.publish(t, 3)
 	h := newHold(t)
-	err = b.run(t, Config{Handle: h.handle}).wait(t)
+	err = b.run(t, Config{Begin: inItsGoroutine(h.handle)}).wait(t)
 	var setting *stream.SettingError
 	if !errors.As(err, &setting) || setting.Setting != "max_deliver" || setting.Consumer != name {
 		t.Errorf("got %v, want a SettingError for max_deliver of %s", err, name)
@@ -210,7 +210,7 @@ func TestRun_CalledWhileItRunsIsAnError(t *testing.T) {
 	b, _ := newBench(t)
 	b.publish(t, 1)
 	h := newHold(t)
-	c := b.open(t, Config{Handle: h.handle})
+	c := b.open(t, Config{Begin: inItsGoroutine(h.handle)})
 	r := start(t, c)
 	h.wait(1)
 	if err := c.Run(t.Context()); !errors.Is(err, ErrRunning) {
@@ -222,7 +222,7 @@ func TestRun_CalledWhileItRunsIsAnError(t *testing.T) {
 func TestRun_AfterAStopGoesOn(t *testing.T) {
 	b, _ := newBench(t)
 	var handled tally
-	c := b.open(t, Config{Handle: handled.ack})
+	c := b.open(t, Config{Begin: inItsGoroutine(handled.ack)})
 	for i := range 3 {
 		b.publish(t, 10)
 		r := start(t, c)

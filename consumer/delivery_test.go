@@ -18,7 +18,7 @@ import (
 func (b *bench) each(t testing.TB, cfg Config) <-chan *Delivery {
 	t.Helper()
 	deliveries := make(chan *Delivery, 100)
-	cfg.Handle = func(_ context.Context, d *Delivery) { deliveries <- d }
+	cfg.Begin = inItsGoroutine(func(_ context.Context, d *Delivery) { deliveries <- d })
 	b.run(t, cfg)
 	return deliveries
 }
@@ -96,7 +96,7 @@ func TestDelivery_FallbackIDSurvivesARestartOfWorkerAndServer(t *testing.T) {
 	b, srv := newBench(t)
 	b.publish(t, 1)
 	h := newHold(t)
-	r := b.run(t, Config{Handle: h.handle})
+	r := b.run(t, Config{Begin: inItsGoroutine(h.handle)})
 	before := fallbackID(t, h.wait(1)[0])
 	r.mustStop(t)
 	srv.Restart(t)
@@ -247,12 +247,12 @@ func TestNak_IsNotForgottenByAServerThatIsRestarted(t *testing.T) {
 	b, srv := newBench(t)
 	b.publish(t, 3)
 	h := newHold(t)
-	r := b.run(t, Config{Handle: h.handle})
+	r := b.run(t, Config{Begin: inItsGoroutine(h.handle)})
 	h.wait(3)
 	r.mustStop(t)
 	srv.Restart(t)
 	next := newHold(t)
-	b.run(t, Config{Handle: next.handle})
+	b.run(t, Config{Begin: inItsGoroutine(next.handle)})
 	next.wait(3)
 }
 
@@ -300,6 +300,6 @@ func TestConsumer_AMessageThatLooksLikeAStatusIsHandledAndSpoilsNoOther(t *testi
 	}
 	b.publish(t, 20)
 	var handled tally
-	b.run(t, Config{Handle: handled.ack})
+	b.run(t, Config{Begin: inItsGoroutine(handled.ack)})
 	eventually(t, "all are handled", func() bool { return handled.len() == 25 && b.left(t) == 0 })
 }

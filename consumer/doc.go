@@ -1,4 +1,4 @@
-// Package consumer pulls a group's messages from the work stream, gives each a goroutine, and drains.
+// Package consumer pulls a group's messages from the work stream, has work begun on each, and drains.
 //
 // It asks for as many messages as it has free slots, so that it never holds one that nobody works on, and a slow
 // message never delays the next. In a process that is overloaded it takes them slowly, one by one. It survives whatever

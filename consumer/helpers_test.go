@@ -101,6 +101,16 @@ func (b *bench) left(t testing.TB) uint64 {
 	return s.CachedInfo().State.Msgs
 }
 
+// inItsGoroutine begins by handling in a goroutine of its own.
+func inItsGoroutine(handle func(context.Context, *Delivery)) func(context.Context, *Delivery, func()) {
+	return func(ctx context.Context, d *Delivery, done func()) {
+		go func() {
+			defer done()
+			handle(ctx, d)
+		}()
+	}
+}
+
 // open returns a consumer; what cfg leaves out is filled in.
 func (b *bench) open(t testing.TB, cfg Config) *Consumer {
 	t.Helper()

@@ -17,7 +17,7 @@ import (
 func TestConsumer_GoesOnByItselfWhenTheServerIsBack(t *testing.T) {
 	b, srv := newBench(t)
 	var handled tally
-	r := b.run(t, Config{Handle: handled.ack})
+	r := b.run(t, Config{Begin: inItsGoroutine(handled.ack)})
 	for outage := range 3 {
 		b.publish(t, 20)
 		eventually(t, "all are handled", func() bool { return handled.len() == 20*(outage+1) })
@@ -35,7 +35,7 @@ func TestConsumer_WorkThatOutlastsAnOutageIsSettledAndNotDeliveredAgain(t *testi
 	b.publish(t, n)
 	nc := b.broker.Connect(t)
 	h := newHold(t)
-	b.run(t, Config{Conn: nc, Handle: h.handle})
+	b.run(t, Config{Conn: nc, Begin: inItsGoroutine(h.handle)})
 	h.wait(n)
 	srv.Restart(t)
 	eventually(t, "all are connected again", func() bool { return nc.IsConnected() && b.js.Conn().IsConnected() })
@@ -58,7 +58,7 @@ func TestConsumer_WorkThatOutlastsAnOutageIsSettledAndNotDeliveredAgain(t *testi
 func TestConsumer_ThatIsDeletedIsCreatedAgain(t *testing.T) {
 	b, _ := newBench(t)
 	var handled tally
-	b.run(t, Config{Handle: handled.ack})
+	b.run(t, Config{Begin: inItsGoroutine(handled.ack)})
 	b.publish(t, 10)
 	eventually(t, "all are handled", func() bool { return handled.len() == 10 && b.left(t) == 0 })
 	deleted := time.Now()
@@ -81,10 +81,10 @@ func TestRun_EndsWhenTheWorkStreamWasDeletedAfterWhatIsInWork(t *testing.T) {
 	b, _ := newBench(t)
 	b.publish(t, 1)
 	held, finish := make(chan *Delivery, 1), make(chan struct{})
-	r := b.run(t, Config{Grace: time.Hour, Handle: func(_ context.Context, d *Delivery) {
+	r := b.run(t, Config{Grace: time.Hour, Begin: inItsGoroutine(func(_ context.Context, d *Delivery) {
 		held <- d
 		<-finish
-	}})
+	})})
 	d := await(t, "the delivery", held)
 	if err := b.js.DeleteStream(t.Context(), stream.Work); err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func TestConsumer_AWorkStreamThatIsCreatedAgainSoonIsConsumed(t *testing.T) {
 	b, _ := newBench(t)
 	b.publish(t, 1)
 	h := newHold(t)
-	r := b.run(t, Config{Handle: h.handle})
+	r := b.run(t, Config{Begin: inItsGoroutine(h.handle)})
 	before := fallbackID(t, h.wait(1)[0])
 	if err := b.js.DeleteStream(t.Context(), stream.Work); err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func TestRun_EndsWithAnErrorWhenItsConnectionIsClosed(t *testing.T) {
 	b.publish(t, 1)
 	nc := b.broker.Connect(t)
 	h := newHold(t)
-	r := b.run(t, Config{Conn: nc, Handle: h.handle})
+	r := b.run(t, Config{Conn: nc, Begin: inItsGoroutine(h.handle)})
 	h.wait(1)
 	nc.Close()
 	if err := r.wait(t); !errors.Is(err, nats.ErrConnectionClosed) {
@@ -162,7 +162,7 @@ func TestConsumer_AServerThatRefusesEveryPullIsAskedLessAndLess(t *testing.T) {
 	b.publish(t, 5) // answered, so the subscription is there
 
 	var handled tally
-	b.run(t, Config{MaxInFlight: 10, Handle: handled.ack})
+	b.run(t, Config{MaxInFlight: 10, Begin: inItsGoroutine(handled.ack)})
 	await(t, "the first pull", asked)
 	first := time.Now()
 	for range pulls - 1 {
@@ -184,7 +184,7 @@ func TestFetch_AfterASuspensionLeavesNothingThatHadCome(t *testing.T) {
 	const n = 20
 	b, _ := newBench(t)
 	b.publish(t, n)
-	c := b.open(t, Config{Handle: func(context.Context, *Delivery) {}})
+	c := b.open(t, Config{Begin: inItsGoroutine(func(context.Context, *Delivery) {})})
 	if err := c.attach(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -209,14 +209,14 @@ func TestConsumer_OfAClusterHandlesEverythingWhenANodeStops(t *testing.T) {
 	done, all := make(chan struct{}, 10*n), make(chan struct{})
 	var handled tally
 	conn := cluster.Connect(t)
-	b.run(t, Config{Conn: conn, Settings: fixed(s), MaxInFlight: 20, Handle: func(ctx context.Context, d *Delivery) {
+	b.run(t, Config{Conn: conn, Settings: fixed(s), MaxInFlight: 20, Begin: inItsGoroutine(func(ctx context.Context, d *Delivery) {
 		handled.add(d)
 		if handled.len() > n/3 {
 			<-all // the rest is in work, or to come, when the node stops
 		}
 		_ = d.Ack(ctx)
 		done <- struct{}{}
-	}})
+	})})
 	for range n / 3 {
 		await(t, "a third of all", done)
 	}

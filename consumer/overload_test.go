@@ -16,7 +16,7 @@ func TestOverloaded_TakesMessagesOneByOneAndTheRestAsSoonAsItIsOver(t *testing.T
 	overloaded.Store(true)
 	h := newHold(t)
 	began := time.Now()
-	b.run(t, Config{MaxInFlight: n, Handle: h.handle, Overloaded: overloaded.Load})
+	b.run(t, Config{MaxInFlight: n, Begin: inItsGoroutine(h.handle), Overloaded: overloaded.Load})
 	for i := 1; i <= slowly; i++ {
 		h.wait(1)
 		// A pause came before each, so that a slow machine only makes this easier.
@@ -35,8 +35,8 @@ func TestOverloaded_LeavesTheRestToAnotherWorker(t *testing.T) {
 	always := func() bool { return true }
 	var slow, quick tally
 	began := time.Now()
-	b.run(t, Config{Handle: slow.ack, Overloaded: always})
-	b.run(t, Config{Handle: quick.ack})
+	b.run(t, Config{Begin: inItsGoroutine(slow.ack), Overloaded: always})
+	b.run(t, Config{Begin: inItsGoroutine(quick.ack)})
 	b.publish(t, n)
 	eventually(t, "all are handled", func() bool { return slow.len()+quick.len() == n })
 	if got, most := slow.len(), int(time.Since(began)/overloadPause); got > most {
@@ -50,7 +50,7 @@ func TestOverloaded_WhileItPausesStopsAtOnce(t *testing.T) {
 	b.publish(t, 1)
 	asked := make(chan struct{}, 2)
 	c := b.open(t, Config{
-		Handle:     func(context.Context, *Delivery) { t.Error("a message was taken in the pause") },
+		Begin:      inItsGoroutine(func(context.Context, *Delivery) { t.Error("a message was taken in the pause") }),
 		Overloaded: func() bool { asked <- struct{}{}; return true },
 	})
 	c.breath = time.Hour

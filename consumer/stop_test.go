@@ -14,14 +14,14 @@ func TestStop_EndsTheIntakeOfEveryDeliveryAtOnceAndTheWorkOnlyAfterGrace(t *test
 	b, _ := newBench(t)
 	b.publish(t, n)
 	held, ended := make(chan *Delivery, 2*n), make(chan error, 2*n) // what is given back may come again
-	r := b.run(t, Config{Grace: grace, Handle: func(ctx context.Context, d *Delivery) {
+	r := b.run(t, Config{Grace: grace, Begin: inItsGoroutine(func(ctx context.Context, d *Delivery) {
 		held <- d
 		<-ctx.Done()
 		ended <- context.Cause(ctx)
 		if err := giveBack(d); err != nil {
 			t.Errorf("cannot nak: %v", err)
 		}
-	}})
+	})})
 	var deliveries []*Delivery
 	for range n {
 		d := await(t, "a delivery", held)
@@ -56,12 +56,12 @@ func TestStop_LeavesTheContextOfWorkAloneThatEndsWithinGrace(t *testing.T) {
 	b.publish(t, 1)
 	begun, finish := make(chan struct{}), make(chan struct{})
 	work := make(chan error, 1)
-	r := b.run(t, Config{Grace: time.Hour, Handle: func(ctx context.Context, d *Delivery) {
+	r := b.run(t, Config{Grace: time.Hour, Begin: inItsGoroutine(func(ctx context.Context, d *Delivery) {
 		close(begun)
 		<-finish
 		work <- ctx.Err()
 		_ = d.Ack(ctx)
-	}})
+	})})
 	await(t, "the delivery", begun)
 	r.stop()
 	close(finish)
@@ -78,14 +78,14 @@ func TestStop_WithoutGraceEndsTheWorkAtOnce(t *testing.T) {
 	b, _ := newBench(t)
 	b.publish(t, 1)
 	begun, cause := make(chan struct{}, 2), make(chan error, 2) // what is given back may come again
-	r := b.run(t, Config{Grace: 0, Handle: func(ctx context.Context, d *Delivery) {
+	r := b.run(t, Config{Grace: 0, Begin: inItsGoroutine(func(ctx context.Context, d *Delivery) {
 		begun <- struct{}{}
 		<-ctx.Done()
 		cause <- context.Cause(ctx)
 		if err := giveBack(d); err != nil {
 			t.Errorf("cannot nak: %v", err)
 		}
-	}})
+	})})
 	await(t, "the delivery", begun)
 	r.stop()
 	if err := await(t, "the work's end", cause); !errors.Is(err, ErrGraceOver) {
@@ -98,13 +98,13 @@ func TestStop_WaitsForWorkThatDoesNotHearIt(t *testing.T) {
 	b, _ := newBench(t)
 	b.publish(t, 1)
 	begun, over, finish := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	r := b.run(t, Config{Grace: 0, Handle: func(ctx context.Context, d *Delivery) {
+	r := b.run(t, Config{Grace: 0, Begin: inItsGoroutine(func(ctx context.Context, d *Delivery) {
 		close(begun)
 		<-ctx.Done()
 		close(over)
 		<-finish
 		_ = d.Ack(ctx)
-	}})
+	})})
 	await(t, "the delivery", begun)
 	r.stop()
 	await(t, "the end of grace", over)
@@ -123,12 +123,12 @@ func TestStop_UsesUpNoDeliveriesOfWhatIsGivenBack(t *testing.T) {
 	b, _ := newBench(t)
 	b.publish(t, 3)
 	h := newHold(t)
-	r := b.run(t, Config{MaxInFlight: 2000, Handle: h.handle})
+	r := b.run(t, Config{MaxInFlight: 2000, Begin: inItsGoroutine(h.handle)})
 	h.wait(3)
 	r.mustStop(t)
 
 	next := newHold(t)
-	b.run(t, Config{Handle: next.handle})
+	b.run(t, Config{Begin: inItsGoroutine(next.handle)})
 	for _, d := range next.wait(3) {
 		// One to begin with, at most one more that the last fetch caught, and this one.
 		if got := d.Deliveries(); got > 3 {
@@ -142,7 +142,7 @@ func TestStop_UnderLoadGivesEverythingToTheNextWorkerLongBeforeAckWait(t *testin
 	b, _ := newBench(t)
 	b.publish(t, n)
 	h := newHold(t)
-	r := b.run(t, Config{MaxInFlight: slots, Handle: h.handle})
+	r := b.run(t, Config{MaxInFlight: slots, Begin: inItsGoroutine(h.handle)})
 	h.wait(slots)
 	for range slots { // some are done, so that fetches are under way
 		h.release <- struct{}{}
@@ -155,7 +155,7 @@ func TestStop_UnderLoadGivesEverythingToTheNextWorkerLongBeforeAckWait(t *testin
 
 	var handled tally
 	stopped := time.Now()
-	b.run(t, Config{MaxInFlight: n, Handle: handled.ack})
+	b.run(t, Config{MaxInFlight: n, Begin: inItsGoroutine(handled.ack)})
 	eventually(t, "the next worker has had all", func() bool { return handled.len() == left })
 	eventually(t, "the work stream is empty", func() bool { return b.left(t) == 0 })
 	t.Logf("%d messages were handled within %s, ack wait is %s", left, time.Since(stopped), longAckWait)
@@ -166,7 +166,7 @@ func TestStop_AtAnyMomentUnderLoadLosesNoMessageAndHandlesNoneTwice(t *testing.T
 	const rounds, n = 15, 60
 	b, _ := newBench(t)
 	var handled tally
-	c := b.open(t, Config{MaxInFlight: 16, Handle: func(ctx context.Context, d *Delivery) {
+	c := b.open(t, Config{MaxInFlight: 16, Begin: inItsGoroutine(func(ctx context.Context, d *Delivery) {
 		if d.Intake().Err() != nil {
 			if err := giveBack(d); err != nil {
 				t.Errorf("cannot nak: %v", err)
@@ -177,7 +177,7 @@ func TestStop_AtAnyMomentUnderLoadLosesNoMessageAndHandlesNoneTwice(t *testing.T
 		if err := confirmAck(d); err != nil {
 			t.Errorf("cannot ack: %v", err)
 		}
-	}})
+	})})
 
 	// Nothing waits for a stream that runs dry: it publishes while rounds are run.
 	var publishing sync.WaitGroup
@@ -209,7 +209,7 @@ func TestStop_WhileTheServerIsAwayReturnsNil(t *testing.T) {
 	t.Run("BeforeTheFirstMessage", func(t *testing.T) {
 		b, srv := newBench(t)
 		waiting := newSignal()
-		c := b.open(t, Config{Logger: waiting.logger(), Handle: func(context.Context, *Delivery) {}})
+		c := b.open(t, Config{Logger: waiting.logger(), Begin: inItsGoroutine(func(context.Context, *Delivery) {})})
 		srv.Stop(t)
 		r := start(t, c)
 		await(t, "its finding out that the server is away", waiting.c)
@@ -219,7 +219,7 @@ func TestStop_WhileTheServerIsAwayReturnsNil(t *testing.T) {
 		b, srv := newBench(t)
 		b.publish(t, 3)
 		h := newHold(t)
-		r := b.run(t, Config{Handle: h.handle})
+		r := b.run(t, Config{Begin: inItsGoroutine(h.handle)})
 		h.wait(3)
 		srv.Stop(t)
 		r.mustStop(t)
@@ -230,7 +230,7 @@ func TestStop_BeforeTheStartIsAStop(t *testing.T) {
 	b, _ := newBench(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	c := b.open(t, Config{Handle: func(context.Context, *Delivery) {}})
+	c := b.open(t, Config{Begin: inItsGoroutine(func(context.Context, *Delivery) {})})
 	if err := c.Run(ctx); err != nil {
 		t.Errorf("Run: got %v, want nil", err)
 	}

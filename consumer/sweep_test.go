@@ -46,11 +46,11 @@ func TestSweep_RemovesWhatWasSettledAndTheServerHasKept(t *testing.T) {
 	b, srv := newBench(t)
 	b.publish(t, 3)
 	b.forgetRemovals(t, srv, func() {
-		r := b.run(t, Config{Handle: func(_ context.Context, d *Delivery) {
+		r := b.run(t, Config{Begin: inItsGoroutine(func(_ context.Context, d *Delivery) {
 			if err := confirmAck(d); err != nil {
 				t.Errorf("cannot ack: %v", err)
 			}
-		}})
+		})})
 		eventually(t, "all are acked", func() bool { return b.left(t) == 0 })
 		r.mustStop(t)
 	})
@@ -61,7 +61,7 @@ func TestSweep_RemovesWhatWasSettledAndTheServerHasKept(t *testing.T) {
 	var mu sync.Mutex
 	var asked []uint64
 	c := b.open(t, Config{
-		Handle: func(_ context.Context, d *Delivery) { t.Errorf("%s was delivered", d.Subject()) },
+		Begin: inItsGoroutine(func(_ context.Context, d *Delivery) { t.Errorf("%s was delivered", d.Subject()) }),
 		Recorded: func(_ context.Context, d *Delivery) (bool, error) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -93,7 +93,7 @@ func TestSweep_LeavesAloneWhatIsNotSettled(t *testing.T) {
 	b.publish(t, 3)
 	h := newHold(t)
 	c := b.open(t, Config{
-		Handle: h.handle,
+		Begin: inItsGoroutine(h.handle),
 		Recorded: func(_ context.Context, d *Delivery) (bool, error) {
 			t.Errorf("%s was asked for", d.Subject())
 			return true, nil
@@ -129,7 +129,7 @@ func TestSweep_MessageOnItsWayOutIsNotTouched(t *testing.T) {
 	}
 	asked := 0
 	c := b.open(t, Config{
-		Handle: func(context.Context, *Delivery) {},
+		Begin: inItsGoroutine(func(context.Context, *Delivery) {}),
 		Recorded: func(context.Context, *Delivery) (bool, error) {
 			asked++
 			return true, nil

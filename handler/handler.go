@@ -43,17 +43,6 @@ type Delivery interface {
 	Term(ctx context.Context, reason string) error
 }
 
-// A Job is a message in work.
-type Job struct {
-	Delivery
-	Request Request
-	Lease   *Lease
-	Log     zerolog.Logger
-
-	handler  *Handler
-	progress progress
-}
-
 // Work is what is done for a message while its lease is held.
 type Work interface {
 	// Do does the work of a request. It must return soon after ctx is done, whose cause says why: ErrLeaseLost,
@@ -87,7 +76,8 @@ type Config struct {
 	Observer Observer // nil: nobody observes
 	// Labels has profiles say for whom a goroutine works: those of a message, its calls of the driver among them, carry
 	// its id, its host and the phase. That costs about 3 µs and 2 KB of garbage a message, a tenth of all that the
-	// handler costs, and 200 B while it is in flight: too much where nobody can ask for a profile.
+	// handler costs, and while it is in flight 200 B and the stack that its work has needed: too much where nobody can ask
+	// for a profile.
 	Labels bool
 	// SlowPhase is how long a message may be in a phase before the log says so, see WatchSlow; 0 never says it. It must
 	// not be negative. PhaseSlot and PhaseVerify may take longer: there, a message waits for other messages, and for a
@@ -106,7 +96,9 @@ const stopDelay = 200 * time.Millisecond
 // A Handler handles messages. Its methods are called from many goroutines at once.
 type Handler struct {
 	cfg      Config
+	together bool // the work is done on the goroutine of Handle, as far as it does not wait for a host
 	inFlight inFlight
+	entrance entrance
 	leftSlow atomic.Int64 // how many messages have left a slow phase since the last look
 }
 
@@ -128,7 +120,14 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Observer == nil {
 		cfg.Observer = noObserver{}
 	}
-	return &Handler{cfg: cfg, inFlight: inFlight{jobs: map[*Job]struct{}{}}}, nil
+	h := &Handler{cfg: cfg, together: true, inFlight: inFlight{jobs: map[*Job]*shift{}}}
+	h.inFlight.over = h.entrance.clear
+	h.entrance.free = besideSlots
+	if r, waits := cfg.Work.(*Restarter); waits {
+		h.together = cfg.Labels
+		h.entrance.free += r.cfg.Driver.Slots()
+	}
+	return h, nil
 }
 
 // InFlight returns what is being worked on, in no particular order.
@@ -137,126 +136,150 @@ func (h *Handler) InFlight() []Held { return h.inFlight.held() }
 // Handle takes one delivery through its life, and returns when it was settled or left. When ctx ends, the work is
 // stopped and settles itself.
 func (h *Handler) Handle(ctx context.Context, d Delivery) {
-	began := time.Now()
-	job, unreadable := h.read(d)
-	envelope, _ := d.Envelope() // the time of storing is there in any case
-	if d.Deliveries() == 1 {
-		h.cfg.Observer.Took(StepQueueWait, began.Sub(envelope.Stored))
-	}
+	settled := make(chan struct{})
+	a := h.take(ctx, d, func() { close(settled) })
 	if h.cfg.Labels {
 		defer pprof.SetGoroutineLabels(ctx) // those of before
 	}
-	job.enter(PhaseGate)
-	h.inFlight.add(job)
-	job.Log.Debug().Int("deliveries", d.Deliveries()).Msg("consumed")
-	job.Lease = hold(began, job.extend, d.AckWait(), func(err error) { logExtension(job.Log, err) })
-
-	verdict := h.work(ctx, job, unreadable)
-
-	held, extended := job.Lease.release()
-	if !held && verdict.fate != left {
-		verdict = Leave(ErrLeaseLost)
+	if h.together {
+		a.job.work(a.unreadable)
+	} else {
+		h.entrance.arrive(a)
 	}
-	job.enter(PhaseSettle)
-	report := Report{Verdict: verdict, Deliveries: d.Deliveries(), Extended: extended}
-	report.SettleErr = h.settle(ctx, job, verdict)
-	report.Took = time.Since(began)
+	<-settled
+}
+
+// Begin is Handle for a caller that does not wait: it decodes the message, and returns. done is called when the delivery
+// was settled or left. While its host is waited for, a message that was begun has no goroutine at all, but two timers:
+// one that keeps its lease, and one that looks at the host.
+func (h *Handler) Begin(ctx context.Context, d Delivery, done func()) {
+	h.entrance.arrive(h.take(ctx, d, done))
+}
+
+// take takes the message's lease, decodes it and makes it known.
+func (h *Handler) take(ctx context.Context, d Delivery, done func()) arrival {
+	j := &Job{Delivery: d, handler: h, began: time.Now(), done: done}
+	j.progress.observer = h.cfg.Observer
+	unreadable := j.read()
+	if _, waits := h.cfg.Work.(*Restarter); waits {
+		j.life.work, j.life.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	} else {
+		j.life.work, j.life.cancel = context.WithCancelCause(ctx)
+		ctx = nil
+	}
+	j.Lease = newLease(j.began, j.extend, j.AckWait(), j.onLease)
+	j.Lease.endAfter(h.cfg.MaxLease, func() { j.life.stop(ErrMaxLease) })
+	j.Lease.start()
+	j.move(PhaseGate)
+	h.inFlight.add(j, ctx)
+	return arrival{j, unreadable}
+}
+
+// work takes the lease, and begins the work.
+func (j *Job) work(unreadable error) {
+	h := j.handler
+	if j.Deliveries() == 1 {
+		h.cfg.Observer.Took(StepQueueWait, j.began.Sub(j.stored))
+	}
+	j.label(PhaseGate)
+	j.Log(zerolog.DebugLevel).Int("deliveries", j.Deliveries()).Msg("consumed")
+	j.carryOn(func() Verdict {
+		if unreadable != nil {
+			return h.cfg.Work.Reject(j.life.work, j, unreadable)
+		}
+		return h.cfg.Work.Do(j.life.work, j)
+	})
+}
+
+// carryOn does a part of the work, dead letter included, and what is to become of the message then, if that is known. A
+// panic is this message's alone.
+func (j *Job) carryOn(do func() Verdict) {
+	verdict := new(Verdict)
+	err := contain(func() error {
+		*verdict = do()
+		return nil
+	})
+	if err == nil && verdict.fate == waiting {
+		return // the job is another goroutine's by now
+	}
+	if err == nil && verdict.fate == buried {
+		err = j.bury(verdict.Outcome)
+	}
+	if err != nil {
+		*verdict = Retry(j.handler.cfg.Retry.Delay(j.Deliveries()), err)
+	}
+	j.end(verdict)
+}
+
+// end releases the lease, and settles the message.
+func (j *Job) end(verdict *Verdict) {
+	h := j.handler
+	j.life.cancel(nil)
+	held, extended := j.Lease.release()
+	if !held && verdict.fate != left {
+		*verdict = Leave(ErrLeaseLost)
+	}
+	j.enter(PhaseSettle)
+	report := Report{Verdict: *verdict, Deliveries: j.Deliveries(), Extended: extended}
+	report.SettleErr = j.settle(verdict)
+	report.Took = time.Since(j.began)
 	if !verdict.Finished.IsZero() {
 		report.AckLag = time.Since(verdict.Finished)
 		h.cfg.Observer.Took(StepAckLag, report.AckLag)
-		h.cfg.Observer.Took(StepEndToEnd, time.Since(envelope.Stored))
+		h.cfg.Observer.Took(StepEndToEnd, time.Since(j.stored))
 	}
-	h.inFlight.remove(job)
-	job.enter("")
-	report.log(job)
+	h.inFlight.remove(j)
+	j.enter("")
+	report.log(j)
 	if h.cfg.Settled != nil {
 		h.cfg.Settled(report)
 	}
-}
-
-// read decodes the message. An error means that it can never be read; the job then says what is known of it.
-func (h *Handler) read(d Delivery) (job *Job, err error) {
-	job = &Job{Delivery: d, handler: h, progress: progress{observer: h.cfg.Observer}}
-	envelope, err := d.Envelope()
-	if err == nil {
-		job.Request, err = contain(func() (Request, error) { return restart.Decode(envelope, d.Data()) })
-	}
-	if err != nil {
-		job.Request = Request{
-			ID: envelope.FallbackID, Group: envelope.Group, Host: envelope.Host,
-			RequestedAt: envelope.Stored, NotAfter: envelope.Stored, Raw: d.Data(),
-		}
-	}
-	job.Log = h.cfg.Logger.With().Stringer("id", job.Request.ID).Str("instance", job.Request.Instance).
-		Str("host", string(job.Request.Host)).Str("group", string(job.Request.Group)).Logger()
-	return job, err
+	j.done()
 }
 
 // Recorded reports whether the outcome of a message is on record. The message need not be held: only what it is matters.
 func (h *Handler) Recorded(ctx context.Context, d Delivery) (bool, error) {
-	job, _ := h.read(d) // what cannot be read has an outcome too
-	return h.cfg.Work.Recorded(ctx, job)
-}
-
-// work does the work under the lease, dead letter included, and returns what is to become of the message. A panic is
-// this message's alone.
-func (h *Handler) work(ctx context.Context, job *Job, unreadable error) Verdict {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(job.Lease.ctx, func() { cancel(context.Cause(job.Lease.ctx)) })()
-	ctx, cancelTimeout := context.WithTimeoutCause(ctx, h.cfg.MaxLease, ErrMaxLease)
-	defer cancelTimeout()
-
-	verdict, err := contain(func() (Verdict, error) {
-		if unreadable != nil {
-			return h.cfg.Work.Reject(ctx, job, unreadable), nil
-		}
-		return h.cfg.Work.Do(ctx, job), nil
-	})
-	if err == nil && verdict.fate == buried {
-		err = h.bury(job, verdict.Outcome)
-	}
-	if err != nil {
-		return Retry(h.cfg.Retry.Delay(job.Deliveries()), err)
-	}
-	return verdict
+	j := &Job{Delivery: d, handler: h}
+	_ = j.read() // what cannot be read has an outcome too
+	return h.cfg.Work.Recorded(ctx, j)
 }
 
 // bury stores the dead letter. Like all that records what has happened, it is bounded by the lease, not by the work's
 // context.
-func (h *Handler) bury(job *Job, o Outcome) error {
-	ctx, cancel := context.WithTimeout(job.Lease.ctx, settleTimeout)
+func (j *Job) bury(o Outcome) error {
+	ctx, cancel := context.WithTimeout(j.Lease.ctx, settleTimeout)
 	defer cancel()
-	envelope, _ := job.Envelope() // what there is of it
-	return h.cfg.DeadLetters.Bury(ctx, Letter{
-		Outcome: o, WorkSubject: job.Subject(), WorkSequence: job.Sequence(), Stored: envelope.Stored,
-		Deliveries: job.Deliveries(), Version: envelope.Version, Data: job.Data(),
+	return j.handler.cfg.DeadLetters.Bury(ctx, Letter{
+		Outcome: o, WorkSubject: j.Subject(), WorkSequence: j.Sequence(), Stored: j.stored,
+		Deliveries: j.Deliveries(), Version: j.version, Data: j.Data(),
 	})
 }
 
 // settle is the one place where a message is settled.
-func (h *Handler) settle(ctx context.Context, job *Job, v Verdict) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
+func (j *Job) settle(v *Verdict) error {
+	ctx := newBrief(j.life.work, settleTimeout)
+	defer ctx.end(context.Canceled)
 	switch v.fate {
 	case done:
-		return job.Ack(ctx)
+		return j.Ack(ctx)
 	case retried:
-		return job.Nak(ctx, v.Delay)
+		return j.Nak(ctx, v.Delay)
 	case buried:
-		return job.Term(ctx, string(v.Outcome.Reason))
+		return j.Term(ctx, string(v.Outcome.Reason))
 	default:
 		return nil
 	}
 }
 
-func logExtension(log zerolog.Logger, err error) {
+// onLease is told of each extension: nil, or why it was not confirmed.
+func (j *Job) onLease(err error) {
 	switch {
 	case err == nil:
-		log.Debug().Msg("extended")
+		j.Log(zerolog.DebugLevel).Msg("extended")
 	case errors.Is(err, ErrLeaseLost):
-		log.Warn().Msg("lease lost")
+		j.life.stop(ErrLeaseLost)
+		j.Log(zerolog.WarnLevel).Msg("lease lost")
 	default:
-		log.Warn().Err(err).Msg("cannot extend lease, trying again")
+		j.Log(zerolog.WarnLevel).Err(err).Msg("cannot extend lease, trying again")
 	}
 }

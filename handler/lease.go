@@ -33,19 +33,38 @@ type Lease struct {
 	answered  bool          // whether the broker has confirmed any extension
 	confirmed chan struct{} // closed by the first that it confirms; nil if nobody waits for that
 	timer     *time.Timer
+	until     time.Time     // when the work must have ended; zero if never
+	over      func()        // called then, with mu held
 	flight    chan struct{} // closed when the extension on its way has ended; nil if there is none
+	asking    *brief        // the context of that extension, as far as it has come
 	released  bool
 	extended  int
 }
 
-// hold takes the lease of a message that was received at that time.
-func hold(since time.Time, extend func(context.Context) error, ackWait time.Duration, onEvent func(error)) *Lease {
+// newLease returns the lease of a message that was received at that time. Whoever starts it releases it.
+func newLease(since time.Time, extend func(context.Context) error, ackWait time.Duration, onEvent func(error)) *Lease {
 	l := &Lease{extend: extend, ackWait: ackWait, onEvent: onEvent, since: since}
 	l.ctx, l.lose = context.WithCancelCause(context.Background())
+	return l
+}
+
+// endAfter has over called when the lease was held for so long. It goes on being held, because what is under way still
+// has to be recorded and settled.
+func (l *Lease) endAfter(d time.Duration, over func()) { l.until, l.over = l.since.Add(d), over }
+
+// start begins to extend the lease.
+func (l *Lease) start() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.timer = time.AfterFunc(l.pause(), l.tick)
-	return l
+	l.timer = time.AfterFunc(l.untilOver(l.pause()), l.tick)
+}
+
+// untilOver returns the time until something is to be done, which is d at most.
+func (l *Lease) untilOver(d time.Duration) time.Duration {
+	if l.over == nil {
+		return d
+	}
+	return max(0, min(d, time.Until(l.until)))
 }
 
 // Left returns how much longer the lease is held, by whichever clock is further: the monotonic one stands still while
@@ -78,40 +97,44 @@ func (l *Lease) pause() time.Duration {
 // Confirm returns once the broker has confirmed an extension of this lease, and asks for one at once if none was. It
 // returns ErrLeaseLost, or the cause of ctx, if that comes first.
 func (l *Lease) Confirm(ctx context.Context) error {
-	l.mu.Lock()
-	if l.answered {
-		defer l.mu.Unlock()
-		if l.left() == 0 {
-			return ErrLeaseLost
+	for asked := false; ; asked = true {
+		l.mu.Lock()
+		if l.answered {
+			defer l.mu.Unlock()
+			if l.left() == 0 {
+				return ErrLeaseLost // the answer came too late
+			}
+			return nil
 		}
-		return nil
-	}
-	if l.confirmed == nil {
-		l.confirmed = make(chan struct{})
-	}
-	confirmed := l.confirmed
-	// A timer that was stopped in time is set again by the extension; one that was not is already extending.
-	launch := l.flight == nil && !l.released && l.timer.Stop()
-	if launch {
-		l.flight = make(chan struct{})
-	}
-	l.mu.Unlock()
-	if launch {
-		l.extendOnce()
-	}
-	select {
-	case <-confirmed:
-		return l.Confirm(ctx) // the answer may have come too late
-	case <-l.ctx.Done():
-		return ErrLeaseLost
-	case <-ctx.Done():
-		return context.Cause(ctx)
+		// A timer that was stopped in time is set again by the extension; one that was not is already extending.
+		if !asked && l.flight == nil && !l.released && l.timer.Stop() {
+			l.flight = make(chan struct{})
+			l.mu.Unlock()
+			l.extendOnce()
+			continue
+		}
+		if l.confirmed == nil {
+			l.confirmed = make(chan struct{})
+		}
+		confirmed := l.confirmed
+		l.mu.Unlock()
+		select {
+		case <-confirmed:
+		case <-l.ctx.Done():
+			return ErrLeaseLost
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 
-// tick is the timer's: it extends the lease, or finds that it is lost.
+// tick is the timer's: it extends the lease, or finds that it is lost, or held for too long.
 func (l *Lease) tick() {
 	l.mu.Lock()
+	if l.over != nil && !l.released && time.Until(l.until) <= 0 {
+		l.over()
+		l.over = nil
+	}
 	idle := l.flight == nil && !l.released
 	if idle {
 		l.flight = make(chan struct{})
@@ -130,10 +153,19 @@ func (l *Lease) extendOnce() {
 		l.end(0, ErrLeaseLost)
 		return
 	}
-	ctx, cancel := context.WithTimeout(l.ctx, min(left, l.ackWait/3))
+	timeout := min(left, l.ackWait/3)
+	ctx := newBrief(context.Background(), timeout)
+	l.mu.Lock()
+	if l.released {
+		ctx.end(context.Canceled)
+	} else if d := l.untilOver(timeout); d < timeout {
+		l.timer.Reset(d)
+	}
+	l.asking = ctx
+	l.mu.Unlock()
 	sent := time.Now()
 	err := l.extend(ctx)
-	cancel()
+	ctx.end(context.Canceled)
 	next := l.pause()
 	if err != nil {
 		next = l.ackWait / 20
@@ -159,14 +191,14 @@ func (l *Lease) end(next time.Duration, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	close(l.flight)
-	l.flight = nil
+	l.flight, l.asking = nil, nil
 	switch {
 	case l.released:
 		return
 	case errors.Is(err, ErrLeaseLost):
 		l.lose(ErrLeaseLost)
 	default:
-		l.timer.Reset(next)
+		l.timer.Reset(l.untilOver(next))
 	}
 	l.onEvent(err)
 }
@@ -179,6 +211,9 @@ func (l *Lease) release() (held bool, extended int) {
 	l.released = true
 	l.timer.Stop()
 	flight := l.flight
+	if l.asking != nil {
+		l.asking.end(context.Canceled)
+	}
 	l.mu.Unlock()
 	l.lose(context.Canceled)
 	if flight != nil {

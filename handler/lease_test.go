@@ -16,13 +16,15 @@ type extender struct {
 }
 
 func (e *extender) hold() *Lease {
-	return hold(time.Now(), func(ctx context.Context) error {
+	l := newLease(time.Now(), func(ctx context.Context) error {
 		e.asked = append(e.asked, time.Now())
 		if e.answer == nil {
 			return nil
 		}
 		return e.answer(ctx)
 	}, ackWait, func(err error) { e.events = append(e.events, err) })
+	l.start()
+	return l
 }
 
 func TestLease_isExtendedEveryThirdOfAckWait(t *testing.T) { // M29

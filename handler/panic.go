@@ -10,7 +10,7 @@ import (
 )
 
 // contain turns a panic of f, which is one message's failure alone, into a *bounded.PanicError, as a driver's is.
-func contain[T any](f func() (T, error)) (v T, err error) {
+func contain(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = &bounded.PanicError{Value: p, Stack: debug.Stack()}
@@ -20,8 +20,8 @@ func contain[T any](f func() (T, error)) (v T, err error) {
 }
 
 // logPanic tells where it was that err, if it is a panic, began.
-func logPanic(log zerolog.Logger, err error) {
+func logPanic(j *Job, err error) {
 	if panicked, ok := errors.AsType[*bounded.PanicError](err); ok {
-		log.Error().Err(err).Bytes("stack", panicked.Stack).Msg("message panicked")
+		j.Log(zerolog.ErrorLevel).Err(err).Bytes("stack", panicked.Stack).Msg("message panicked")
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/mayhem-mandrill/mandrill/internal/journal"
 	"github.com/mayhem-mandrill/mandrill/internal/policy"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
@@ -19,12 +21,13 @@ import (
 //	restarting    take over, verify; once the trigger can no longer take effect, repeat it or give up
 //	a terminal    complete it
 //
-// Its fields belong to the goroutine that walks it.
+// Its fields belong to the goroutine that walks it: while the host is waited for, there is none.
 type passage struct {
 	*Restarter
-	job  *Job
-	key  journal.Key
-	last journal.Event // what stands in the journal, as far as this delivery knows
+	job   *Job
+	last  journal.Event // what stands in the journal, as far as this delivery knows
+	save  save
+	watch watch
 
 	// harmless is whether every trigger before the last was positively refused, so that only the last can have
 	// changed the host.
@@ -36,14 +39,17 @@ type passage struct {
 	earlier     []restart.Attempt // those that this delivery knows not to have led to the outcome
 	triggeredAt time.Time
 	sound       time.Time // when the host was last known to run in the epoch for life
-	verifiedAt  time.Time
 	to          restart.Epoch
-	down        time.Duration
 	checks      []restart.Check
 }
 
+func (p *passage) key() journal.Key {
+	r := &p.job.Request
+	return journal.Key{Group: r.Group, ID: r.ID, Host: r.Host}
+}
+
 // lookBack reads what earlier deliveries have left. It returns the outcome if one is on record.
-func (p *passage) lookBack(ctx context.Context, rec *record) (Outcome, error) {
+func (p *passage) lookBack(ctx context.Context) (Outcome, error) {
 	if err := p.read(ctx); err != nil {
 		if errors.Is(err, journal.ErrIDReused) {
 			return Outcome{}, nil // the fence will say so again
@@ -55,13 +61,13 @@ func (p *passage) lookBack(ctx context.Context, rec *record) (Outcome, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
-	standing, err := rec.standing(ctx)
+	standing, err := p.record().standing(ctx)
 	if err != nil && p.last.IsZero() {
 		return Outcome{}, p.later(err) // the journal may have forgotten what the database remembers
 	}
 	if err != nil {
 		// The journal alone is enough to go on safely.
-		p.job.Log.Warn().Err(err).Msg("cannot look for an outcome, going by the journal")
+		p.job.Log(zerolog.WarnLevel).Err(err).Msg("cannot look for an outcome, going by the journal")
 		return Outcome{}, nil
 	}
 	return standing, nil
@@ -70,7 +76,7 @@ func (p *passage) lookBack(ctx context.Context, rec *record) (Outcome, error) {
 func (p *passage) read(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
-	p.last, err = p.cfg.Journal.Last(ctx, p.key)
+	p.last, err = p.cfg.Journal.Last(ctx, p.key())
 	return err
 }
 
@@ -78,17 +84,18 @@ func (p *passage) read(ctx context.Context) (err error) {
 func (p *passage) unchanged(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
-	last, err := p.cfg.Journal.Last(ctx, p.key)
+	last, err := p.cfg.Journal.Last(ctx, p.key())
 	if err == nil && last.Sequence != p.last.Sequence {
 		err = journal.ErrConflict
 	}
 	return err
 }
 
-// restart goes the way to the outcome. An error says that there is none yet; verdict knows what it means.
-func (p *passage) restart(ctx context.Context) (Outcome, error) {
+// restart goes the way to the outcome, or up to where the host is to be watched. An error says that there is no outcome
+// yet; verdict knows what it means.
+func (p *passage) restart(ctx context.Context) (*Outcome, error) {
 	for {
-		var o Outcome
+		var o *Outcome
 		var err error
 		idle := p.last.IsZero() || p.last.Kind == journal.Failed
 		switch {
@@ -106,29 +113,28 @@ func (p *passage) restart(ctx context.Context) (Outcome, error) {
 		err = p.read(ctx)
 		if errors.Is(err, journal.ErrIDReused) {
 			o := p.outcome(restart.Dead, restart.ReasonIDReused, err.Error())
-			envelope, _ := p.job.Envelope() // the outcome of the id is the other request's
-			o.ID = envelope.FallbackID
+			o.ID = p.job.fallback // the outcome of the id is the other request's
 			return o, nil
 		}
 		if err != nil {
-			return Outcome{}, err
+			return nil, err
 		}
 		p.job.progress.observer.Happened(EventFenced)
-		p.job.Log.Debug().Str("event", string(p.last.Kind)).Msg("fence refused, going by the journal")
+		p.job.Log(zerolog.DebugLevel).Str("event", string(p.last.Kind)).Msg("fence refused, going by the journal")
 	}
 }
 
 // complete makes the outcome of the terminal event that stands.
-func (p *passage) complete() Outcome {
+func (p *passage) complete() *Outcome {
 	o := p.outcome(restart.Kind(p.last.Kind), p.last.Reason, p.last.Detail)
 	o.At, o.Receipt.Worker, o.Receipt.To = p.last.At, p.last.Worker, p.last.To
 	return o
 }
 
-// attempt goes from the gates to a trigger and its verification, while no trigger is open.
-func (p *passage) attempt(ctx context.Context) (Outcome, error) {
-	intake, cancel := p.intake(ctx)
-	defer cancel(nil)
+// attempt goes from the gates to a trigger, while none is open.
+func (p *passage) attempt(ctx context.Context) (*Outcome, error) {
+	intake, done := p.job.life.open(p.job.Intake())
+	defer done()
 
 	if refusal := p.gate(); refusal != nil {
 		return p.end(ctx, *refusal)
@@ -138,15 +144,15 @@ func (p *passage) attempt(ctx context.Context) (Outcome, error) {
 	}
 	slot, err := p.acquire(intake)
 	if err != nil {
-		return Outcome{}, context.Cause(intake)
+		return nil, context.Cause(intake)
 	}
 	defer slot.Release()
 	state, err := slot.Probe(intake, p.job.Request.Host)
 	switch {
 	case intake.Err() != nil:
-		return Outcome{}, context.Cause(intake)
+		return nil, context.Cause(intake)
 	case err != nil:
-		return Outcome{}, p.later(fmt.Errorf("cannot probe host: %w", err))
+		return nil, p.later(fmt.Errorf("cannot probe host: %w", err))
 	}
 	from := state.Epoch
 	if p.last.Kind == journal.Failed {
@@ -155,38 +161,38 @@ func (p *passage) attempt(ctx context.Context) (Outcome, error) {
 			// A trigger of ours may have been given since the journal was read. Its event would have been there before
 			// the boot that was seen, so what stands now proves whose boot it is.
 			if err := p.unchanged(ctx); err != nil {
-				return Outcome{}, err
+				return nil, err
 			}
-			p.job.Log.Info().Msg("host was restarted elsewhere")
-			return p.verify(ctx, time.Now(), true)
+			p.job.Log(zerolog.InfoLevel).Msg("host was restarted elsewhere")
+			return nil, p.watchHost(time.Now(), true)
 		}
 		from = p.last.From
 	}
 	p.harmless = true
-	return p.trigger(ctx, intake, slot, from, state)
+	return p.trigger(ctx, intake, slot, from, &state)
 }
 
-// trigger asks the gates, appends the fence, asks again, because time has passed, and gives the trigger, in the slot,
-// and verifies it. Until the fence is appended, the message can be handed back.
-func (p *passage) trigger(ctx, intake context.Context, slot *bounded.Slot, from restart.Epoch, state restart.State) (Outcome, error) {
-	if answer := p.ask(&state); answer.Verdict != policy.Go {
+// trigger asks the gates, appends the fence, asks again, because time has passed, and gives the trigger, in the slot.
+// Until the fence is appended, the message can be handed back.
+func (p *passage) trigger(ctx, intake context.Context, slot *bounded.Slot, from restart.Epoch, state *restart.State) (*Outcome, error) {
+	if answer := p.ask(state); answer.Verdict != policy.Go {
 		return p.no(ctx, answer)
 	}
 	if err := p.job.Lease.Confirm(intake); err != nil {
-		return Outcome{}, err
+		return nil, err
 	}
 	err := p.append(intake, journal.Event{
 		Kind: journal.Restarting, From: from, Attempt: p.last.NextAttempt(), Settled: true,
 	})
 	if err != nil {
-		return Outcome{}, err
+		return nil, err
 	}
 	within := p.job.Lease.Left()
 	if within == 0 {
-		return Outcome{}, ErrLeaseLost
+		return nil, ErrLeaseLost
 	}
 	holds, left, leave, err := p.cfg.Control.Enter(p.job.AckWait())
-	if answer := p.judge(&state, holds, err); answer.Verdict != policy.Go {
+	if answer := p.judge(state, holds, err); answer.Verdict != policy.Go {
 		leave()
 		return p.takeBack(ctx, answer)
 	}
@@ -202,26 +208,30 @@ func (p *passage) trigger(ctx, intake context.Context, slot *bounded.Slot, from 
 	p.job.progress.observer.Took(StepRestart, returned.Sub(p.triggeredAt))
 	slot.Release()
 	p.endless = errors.Is(err, bounded.ErrAbandoned)
-	log := p.job.Log.With().Int("attempt", p.last.Attempt).Str("from", string(from)).Logger()
+	log := func(level zerolog.Level) *zerolog.Event {
+		return p.job.Log(level).Int("attempt", p.last.Attempt).Str("from", string(from))
+	}
 	switch {
 	case err == nil:
-		log.Debug().Msg("triggered")
+		log(zerolog.DebugLevel).Msg("triggered")
 	case errors.Is(err, restart.ErrChanged):
-		log.Info().Msg("not triggered, another boot is running")
-		return p.verify(ctx, returned, p.harmless)
+		log(zerolog.InfoLevel).Msg("not triggered, another boot is running")
+		return nil, p.watchHost(returned, p.harmless)
 	case errors.Is(err, restart.ErrRefused):
 		return p.refused(ctx, err)
 	case errors.Is(err, restart.ErrPermanent):
 		return p.end(ctx, policy.Refusal{Kind: restart.Dead, Reason: restart.ReasonPermanent, Detail: err.Error()})
 	default:
-		logPanic(log, err)
-		log.Warn().Err(err).Msg("no word whether the restart was taken, watching the host")
+		logPanic(p.job, err)
+		log(zerolog.WarnLevel).Err(err).Msg("no word whether the restart was taken, watching the host")
 	}
-	return p.verify(ctx, returned, false)
+	err = p.watchHost(returned, false)
+	p.watch.ours = true
+	return nil, err
 }
 
 // refused records that the last trigger was refused, and ends the request if that was its last attempt.
-func (p *passage) refused(ctx context.Context, err error) (Outcome, error) {
+func (p *passage) refused(ctx context.Context, err error) (*Outcome, error) {
 	if p.last.Attempt >= p.cfg.MaxAttempts {
 		return p.end(ctx, p.exhausted(err.Error()))
 	}
@@ -229,18 +239,18 @@ func (p *passage) refused(ctx context.Context, err error) (Outcome, error) {
 		Kind: journal.Failed, From: p.last.From, Attempt: p.last.Attempt, Detail: err.Error(),
 	})
 	if appendErr != nil {
-		return Outcome{}, appendErr
+		return nil, appendErr
 	}
 	p.did(p.triggeredAt, time.Now(), err.Error())
 	delay := p.cfg.Retry.Delay(p.last.Attempt)
 	if refused, ok := errors.AsType[*restart.RefusedError](err); ok {
 		delay = max(delay, refused.After)
 	}
-	return Outcome{}, &laterError{delay, err}
+	return nil, &laterError{delay, err}
 }
 
 // takeBack records that the trigger which the fence stands for was not given, because a gate has said no since.
-func (p *passage) takeBack(ctx context.Context, answer policy.Answer) (Outcome, error) {
+func (p *passage) takeBack(ctx context.Context, answer policy.Answer) (*Outcome, error) {
 	if answer.Verdict == policy.Never {
 		return p.end(ctx, answer.Refusal)
 	}
@@ -248,47 +258,47 @@ func (p *passage) takeBack(ctx context.Context, answer policy.Answer) (Outcome, 
 		Kind: journal.Failed, From: p.last.From, Attempt: p.last.Attempt, Detail: "not triggered: " + answer.Wait.Detail,
 	})
 	if err != nil {
-		return Outcome{}, err
+		return nil, err
 	}
 	return p.no(ctx, answer)
 }
 
 // takeOver makes the open trigger ours to watch. From now on the one who gave it can append nothing.
-func (p *passage) takeOver(ctx context.Context) (Outcome, error) {
+func (p *passage) takeOver(ctx context.Context) (*Outcome, error) {
 	if p.job.Intake().Err() != nil {
-		return Outcome{}, errHandBack
+		return nil, errHandBack
 	}
 	before := p.last
 	err := p.append(ctx, journal.Event{
 		Kind: journal.Restarting, Takeover: true, From: p.last.From, Attempt: p.last.Attempt,
 	})
 	if err != nil {
-		return Outcome{}, err
+		return nil, err
 	}
 	p.earlier = append(p.earlier, restart.Attempt{
-		Request: p.key.ID, Number: before.Attempt, Worker: before.Worker, StartedAt: before.At, From: before.From,
+		Request: p.job.Request.ID, Number: before.Attempt, Worker: before.Worker, StartedAt: before.At, From: before.From,
 		Error: "left open, and taken over by " + p.cfg.Worker,
 	})
 	p.sound = time.Now()
 	p.job.progress.attempted(p.last.Attempt)
 	p.job.progress.observer.Happened(EventTakeover)
-	p.job.Log.Info().Int("attempt", p.last.Attempt).Str("from", string(p.last.From)).Msg("took over")
-	return p.verify(ctx, time.Now(), false)
+	p.job.Log(zerolog.InfoLevel).Int("attempt", p.last.Attempt).Str("from", string(p.last.From)).Msg("took over")
+	return nil, p.watchHost(time.Now(), false)
 }
 
 // repeat gives the trigger once more from the epoch for life, or gives up, now that no earlier one can take effect.
-func (p *passage) repeat(ctx context.Context, state restart.State) (Outcome, error) {
+func (p *passage) repeat(ctx context.Context, state *restart.State) (*Outcome, error) {
 	if p.last.NextAttempt() > p.cfg.MaxAttempts {
 		return p.end(ctx, p.exhausted("no trigger took effect"))
 	}
 	if refusal := p.gate(); refusal != nil {
 		return p.end(ctx, *refusal)
 	}
-	intake, cancel := p.intake(ctx)
-	defer cancel(nil)
+	intake, done := p.job.life.open(p.job.Intake())
+	defer done()
 	slot, err := p.acquire(intake)
 	if err != nil {
-		return Outcome{}, context.Cause(intake)
+		return nil, context.Cause(intake)
 	}
 	defer slot.Release()
 	p.harmless = false
@@ -308,9 +318,8 @@ func (p *passage) acquire(intake context.Context) (*bounded.Slot, error) {
 
 // gate asks what only this delivery can answer.
 func (p *passage) gate() *policy.Refusal {
-	envelope, _ := p.job.Envelope() // it was read before
 	switch {
-	case p.last.IsZero() && !p.cfg.Journal.Covers(envelope.Stored):
+	case p.last.IsZero() && !p.cfg.Journal.Covers(p.job.stored):
 		return &policy.Refusal{
 			Kind: restart.Dead, Reason: restart.ReasonJournalHorizon,
 			Detail: "the message is older than what the journal can vouch for",
@@ -340,11 +349,11 @@ func (p *passage) judge(state *restart.State, holds []policy.Hold, err error) po
 }
 
 // no does what a gate wants that does not let a trigger pass, while none is open.
-func (p *passage) no(ctx context.Context, answer policy.Answer) (Outcome, error) {
+func (p *passage) no(ctx context.Context, answer policy.Answer) (*Outcome, error) {
 	if answer.Verdict == policy.Never {
 		return p.end(ctx, answer.Refusal)
 	}
-	return Outcome{}, p.later(&heldError{answer.Wait})
+	return nil, p.later(&heldError{answer.Wait})
 }
 
 // A heldError says that a gate does not let a trigger pass now.
@@ -360,17 +369,17 @@ func (p *passage) exhausted(detail string) policy.Refusal {
 }
 
 // end appends the terminal event and returns its outcome. Its caller knows that no trigger can take effect any more.
-func (p *passage) end(ctx context.Context, why policy.Refusal) (Outcome, error) {
+func (p *passage) end(ctx context.Context, why policy.Refusal) (*Outcome, error) {
 	return p.endWith(ctx, why, true)
 }
 
-func (p *passage) endWith(ctx context.Context, why policy.Refusal, settled bool) (Outcome, error) {
+func (p *passage) endWith(ctx context.Context, why policy.Refusal, settled bool) (*Outcome, error) {
 	err := p.append(ctx, journal.Event{
 		Kind: journal.Kind(why.Kind), From: p.last.From, Attempt: p.last.Attempt, Settled: settled,
 		Reason: why.Reason, Detail: why.Detail, To: p.to,
 	})
 	if err != nil {
-		return Outcome{}, err
+		return nil, err
 	}
 	return p.complete(), nil
 }
@@ -378,14 +387,14 @@ func (p *passage) endWith(ctx context.Context, why policy.Refusal, settled bool)
 // did notes that the attempt which stands last, and is ours, led to nothing.
 func (p *passage) did(started, ended time.Time, why string) {
 	p.earlier = append(p.earlier, restart.Attempt{
-		Request: p.key.ID, Number: p.last.Attempt, Worker: p.cfg.Worker, StartedAt: started, EndedAt: ended.UTC(),
+		Request: p.job.Request.ID, Number: p.last.Attempt, Worker: p.cfg.Worker, StartedAt: started, EndedAt: ended.UTC(),
 		From: p.last.From, Error: why,
 	})
 }
 
 func (p *passage) append(ctx context.Context, next journal.Event) error {
 	next.Worker, next.At = p.cfg.Worker, time.Now().UTC()
-	appended, err := p.cfg.Journal.Append(ctx, p.key, p.last, next)
+	appended, err := p.cfg.Journal.Append(ctx, p.key(), p.last, next)
 	if err != nil {
 		return fmt.Errorf("cannot append %s to journal: %w", next.Kind, err)
 	}
@@ -398,21 +407,14 @@ func (p *passage) later(err error) error {
 	return &laterError{p.cfg.Retry.Delay(p.job.Deliveries()), err}
 }
 
-// intake returns a context that ends with ctx, or with cause errHandBack when nothing new may be begun.
-func (p *passage) intake(ctx context.Context) (context.Context, context.CancelCauseFunc) {
-	intake, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(p.job.Intake(), func() { cancel(errHandBack) })
-	return intake, func(cause error) { stop(); cancel(cause) }
-}
-
 // outcome makes the outcome of this delivery's request.
-func (p *passage) outcome(kind restart.Kind, reason restart.Reason, detail string) Outcome {
-	r := p.job.Request
-	return Outcome{
+func (p *passage) outcome(kind restart.Kind, reason restart.Reason, detail string) *Outcome {
+	r := &p.job.Request
+	return &Outcome{
 		ID: r.ID, Host: r.Host, Group: r.Group, Kind: kind, Reason: reason, Detail: detail, At: time.Now().UTC(),
 		Receipt: restart.Receipt{
 			RequestedBy: r.RequestedBy, RequestedAt: r.RequestedAt, Worker: p.cfg.Worker, Attempt: p.last.Attempt, From: p.last.From,
-			To: p.to, TriggeredAt: p.triggeredAt, VerifiedAt: p.verifiedAt, Down: restart.Duration(p.down), Checks: p.checks,
+			To: p.to, TriggeredAt: p.triggeredAt, Checks: p.checks,
 		},
 	}
 }

@@ -13,7 +13,7 @@ import (
 type Phase string
 
 const (
-	PhaseGate    Phase = "gate"    // it is read, looked up, and asked whether it may go on
+	PhaseGate    Phase = "gate"    // it waits to be looked up, and to be asked whether it may go on
 	PhaseSlot    Phase = "slot"    // it waits for a slot of the driver
 	PhaseRestart Phase = "restart" // its host is probed, its fence appended, its trigger given
 	PhaseVerify  Phase = "verify"  // its host is waited for
@@ -83,12 +83,17 @@ type progress struct {
 
 // enter begins a phase, on the message's own goroutine.
 func (j *Job) enter(to Phase) {
+	j.label(to)
+	j.move(to)
+}
+
+// move is enter on any goroutine.
+func (j *Job) move(to Phase) {
 	p, now := &j.progress, time.Now()
 	p.mu.Lock()
 	from, took := p.phase, now.Sub(p.since)
 	p.phase, p.since, p.told = to, now, false
 	p.mu.Unlock()
-	j.label(to)
 	if from != to {
 		p.observer.Moved(from, to)
 	}
@@ -108,32 +113,4 @@ func (j *Job) held() Held {
 	defer j.progress.mu.Unlock()
 	r := j.Request
 	return Held{r.ID, r.Host, r.Group, j.progress.phase, j.progress.since, j.progress.attempt}
-}
-
-// inFlight is what a handler holds.
-type inFlight struct {
-	mu   sync.Mutex
-	jobs map[*Job]struct{}
-}
-
-func (f *inFlight) add(j *Job) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.jobs[j] = struct{}{}
-}
-
-func (f *inFlight) remove(j *Job) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.jobs, j)
-}
-
-func (f *inFlight) held() []Held {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	held := make([]Held, 0, len(f.jobs))
-	for j := range f.jobs {
-		held = append(held, j.held())
-	}
-	return held
 }

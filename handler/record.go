@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/google/uuid"
+	"github.com/rs/zerolog"
 
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/store"
@@ -23,50 +25,56 @@ type record struct {
 
 // save returns nil once the request is durable. Under an id that another host has taken, it is saved under the
 // message's own fallback id, so that both are on record.
-func (rec *record) save(ctx context.Context) error {
-	request := rec.job.Request
+func (rec *record) save() error {
 	began := time.Now()
-	_, err := persist(ctx, rec, "save", func(ctx context.Context) (struct{}, error) {
-		err := rec.store.Save(ctx, request)
+	err := rec.persist("save", func(ctx context.Context) error {
+		err := rec.store.Save(ctx, rec.job.Request)
 		if errors.Is(err, store.ErrIDReused) {
+			request := rec.job.Request
 			request.ID = rec.fallbackID()
 			err = rec.store.Save(ctx, request)
 		}
-		return struct{}{}, err
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("cannot save request: %w", err)
 	}
 	rec.job.progress.observer.Took(StepSave, time.Since(began))
-	rec.job.Log.Debug().Msg("saved")
+	rec.job.Log(zerolog.DebugLevel).Msg("saved")
 	return nil
 }
 
-// finish returns the outcome that stands once it is durable.
-func (rec *record) finish(ctx context.Context, o Outcome) (Outcome, error) {
+// finish makes of an outcome the one that stands, once that is durable.
+func (rec *record) finish(o *Outcome) error {
 	began := time.Now()
-	standing, err := persist(ctx, rec, "finish", func(ctx context.Context) (Outcome, error) {
-		standing, err := rec.store.Finish(ctx, o)
-		if err == nil && !rec.owns(standing) {
+	err := rec.persist("finish", func(ctx context.Context) error {
+		standing, err := rec.store.Finish(ctx, *o)
+		if err == nil && !rec.owns(&standing) {
 			o.ID = rec.fallbackID()
-			standing, err = rec.store.Finish(ctx, o)
+			standing, err = rec.store.Finish(ctx, *o)
 		}
-		return standing, err
+		if err == nil {
+			*o = standing
+		}
+		return err
 	})
 	if err != nil {
-		return Outcome{}, fmt.Errorf("cannot record outcome: %w", err)
+		return fmt.Errorf("cannot record outcome: %w", err)
 	}
 	rec.job.progress.observer.Took(StepFinish, time.Since(began))
-	return standing, nil
+	return nil
 }
 
 // attempts records what did not lead to an outcome. It tries once: the journal decides, this is for people.
 func (rec *record) attempts(earlier []restart.Attempt) {
+	if len(earlier) == 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(rec.job.Lease.ctx, settleTimeout)
 	defer cancel()
 	for _, a := range earlier {
-		if _, err := contain(func() (struct{}, error) { return struct{}{}, rec.store.Attempted(ctx, a) }); err != nil {
-			rec.job.Log.Warn().Err(err).Int("attempt", a.Number).Msg("attempt is not on record")
+		if err := contain(func() error { return rec.store.Attempted(ctx, a) }); err != nil {
+			rec.job.Log(zerolog.WarnLevel).Err(err).Int("attempt", a.Number).Msg("attempt is not on record")
 		}
 	}
 }
@@ -80,43 +88,65 @@ func (rec *record) standing(ctx context.Context) (Outcome, error) {
 			continue
 		case err != nil:
 			return Outcome{}, fmt.Errorf("cannot read outcome: %w", err)
-		case rec.owns(o):
+		case rec.owns(&o):
 			return o, nil
 		}
 	}
 	return Outcome{}, nil
 }
 
-func (rec *record) owns(o Outcome) bool {
+func (rec *record) owns(o *Outcome) bool {
 	return o.Host == rec.job.Request.Host && o.Group == rec.job.Request.Group
 }
 
-func (rec *record) fallbackID() uuid.UUID {
-	envelope, _ := rec.job.Envelope() // the id is there in any case
-	return envelope.FallbackID
+func (rec *record) fallbackID() uuid.UUID { return rec.job.fallback }
+
+// A save is the one that goes on beside the restart.
+type save struct {
+	wait sync.WaitGroup
+	err  error // once wait is over
 }
 
-// persist calls write until it succeeds or ctx ends. A write that is under way when ctx ends, or begins then, still
-// has settleTimeout, because what has happened is worth recording; unless the lease is lost, or the message handed
-// back.
-func persist[T any](ctx context.Context, rec *record, what string, write func(context.Context) (T, error)) (T, error) {
-	pause := &backoff.ExponentialBackOff{
+// persist calls write until it succeeds or the work ends; see life.beginWrite. It nearly always succeeds at
+// once, and what it takes to wait is made only then.
+func (rec *record) persist(what string, write func(context.Context) error) error {
+	err := rec.try(what, write)
+	if err == nil {
+		return nil
+	}
+	delays := &backoff.ExponentialBackOff{
 		InitialInterval: 50 * time.Millisecond, MaxInterval: 2 * time.Second, Multiplier: 2, RandomizationFactor: 0.5,
 	}
-	return backoff.Retry(ctx, func() (T, error) {
-		attempt, cancel := context.WithTimeout(rec.job.Lease.ctx, rec.timeout)
-		defer cancel()
-		defer context.AfterFunc(ctx, func() {
-			if errors.Is(context.Cause(ctx), errHandBack) {
-				cancel()
-			} else {
-				time.AfterFunc(settleTimeout, cancel)
-			}
-		})()
-		v, err := contain(func() (T, error) { return write(attempt) })
-		if err != nil {
-			rec.job.Log.Debug().Err(err).Msg("cannot " + what + ", trying again")
+	delays.Reset()
+	ctx, end := rec.job.life.beginRetry()
+	defer end()
+	for {
+		pause(ctx, delays.NextBackOff())
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
-		return v, err
-	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(0))
+		if err = rec.try(what, write); err == nil {
+			return nil
+		}
+	}
+}
+
+func (rec *record) try(what string, write func(context.Context) error) error {
+	ctx := rec.job.life.beginWrite(rec.timeout)
+	defer rec.job.life.endWrite()
+	err := contain(func() error { return write(ctx) })
+	if err != nil {
+		rec.job.Log(zerolog.DebugLevel).Err(err).Msg("cannot " + what + ", trying again")
+	}
+	return err
+}
+
+// pause waits for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }

@@ -52,7 +52,9 @@ type RestarterConfig struct {
 	Worker string         // this worker's name, for events and receipts
 	Logger zerolog.Logger // of what no message owns
 
-	ProbeInterval time.Duration // the longest pause between two probes of a host that is waited for
+	// ProbeInterval is the longest pause between two probes of a host that is waited for, as long as those that are
+	// waited for do not become too many for that: 5,000 for each second of it.
+	ProbeInterval time.Duration
 	VerifyTimeout time.Duration // from a trigger, or its takeover, to a verified host
 	StableFor     time.Duration // how long a host must stay ready; may be 0
 	StoreTimeout  time.Duration // one try of a write to the store
@@ -99,8 +101,9 @@ func (c RestarterConfig) validate() error {
 
 // A Restarter is the Work of saving requests and restarting their hosts.
 type Restarter struct {
-	cfg   RestarterConfig
-	store *watchedStore
+	cfg    RestarterConfig
+	store  *watchedStore
+	prober prober
 }
 
 var _ Work = (*Restarter)(nil)
@@ -118,67 +121,94 @@ func NewRestarter(cfg RestarterConfig) (*Restarter, error) {
 // Do looks back where there may be a past, saves the request and restarts its host side by side, and finishes with the
 // one outcome.
 func (r *Restarter) Do(ctx context.Context, job *Job) Verdict {
-	rec := record{r.store, r.cfg.StoreTimeout, job}
-	way := &passage{Restarter: r, job: job, key: journal.KeyOf(job.Request)}
+	p := &passage{Restarter: r, job: job}
 	if job.Deliveries() > 1 || job.Request.Repeatable() {
-		standing, err := way.lookBack(ctx, &rec)
+		standing, err := p.lookBack(ctx)
 		if err != nil {
 			return r.verdict(ctx, job, err)
 		}
 		if standing.Kind != "" {
 			job.progress.observer.Happened(EventSuppressed)
-			return r.tell(standing)
+			return r.tell(&standing)
 		}
 	}
+	p.save.wait.Go(p.saveRequest)
+	return p.walk(ctx, p.restart)
+}
 
-	saving, stopSaving := context.WithCancelCause(ctx)
-	defer stopSaving(nil)
-	saved := make(chan error, 1)
-	go func() {
-		job.label(PhaseSave)
-		saved <- rec.save(saving)
-	}()
-	outcome, err := contain(func() (Outcome, error) { return way.restart(ctx) })
-	if errors.Is(err, errHandBack) {
-		stopSaving(errHandBack)
+func (p *passage) record() *record { return &record{p.store, p.cfg.StoreTimeout, p.job} }
+
+// saveRequest saves the request, whatever becomes of its host.
+func (p *passage) saveRequest() {
+	p.job.label(PhaseSave)
+	p.save.err = p.record().save()
+}
+
+// walk goes on from a step. While the host is waited for it has returned, and another goroutine walks on when it is
+// time to look again: what waits for minutes must not hold the stack of what was done before.
+func (p *passage) walk(ctx context.Context, step func(context.Context) (*Outcome, error)) Verdict {
+	for {
+		var o *Outcome
+		err := contain(func() (err error) {
+			o, err = step(ctx)
+			return err
+		})
+		switch {
+		case errors.Is(err, errWatch):
+			step = p.look
+		case errors.Is(err, errWait):
+			p.job.life.watchAfter(p.watch.pause, p.lookAgain)
+			return Verdict{fate: waiting}
+		default:
+			return p.conclude(ctx, o, err)
+		}
 	}
-	job.enter(PhaseSave)
-	saveErr := <-saved
+}
 
-	rec.attempts(way.earlier)
+// conclude waits for the save, and records the outcome, or decides what is to become of a message without one.
+func (p *passage) conclude(ctx context.Context, o *Outcome, err error) Verdict {
+	job, rec := p.job, p.record()
+	p.endWatch()
+	if errors.Is(err, errHandBack) {
+		job.life.handBackWrites()
+	}
+	job.handler.entrance.leave(job)
+	job.enter(PhaseSave)
+	p.save.wait.Wait()
+	saveErr := p.save.err
+
+	rec.attempts(p.earlier)
 	if err != nil || saveErr != nil {
-		verdict := r.verdict(ctx, job, errors.Join(err, saveErr))
+		verdict := p.verdict(ctx, job, errors.Join(err, saveErr))
 		verdict.Saved = saveErr == nil
 		return verdict
 	}
 	job.enter(PhaseFinish)
-	err = r.count(ctx, job, outcome)
-	var standing Outcome
+	err = p.count(job, o)
 	if err == nil {
-		standing, err = rec.finish(ctx, outcome)
+		err = rec.finish(o)
 	}
 	if err != nil {
-		verdict := r.verdict(ctx, job, err)
+		verdict := p.verdict(ctx, job, err)
 		verdict.Saved = true
 		return verdict
 	}
-	return r.tell(standing)
+	return p.tell(o)
 }
 
 // count tells the group's control of a host that did not come back, or of one that did. The first must be on record
 // before the message is settled, which makes room for the next host.
-func (r *Restarter) count(ctx context.Context, job *Job, o Outcome) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
-	defer context.AfterFunc(job.Lease.ctx, cancel)()
+func (r *Restarter) count(job *Job, o *Outcome) error {
 	switch o.Reason {
 	case restart.ReasonNotReady, restart.ReasonUnconfirmed:
-		if err := r.cfg.Control.Fell(ctx, o); err != nil {
+		ctx, cancel := context.WithTimeout(job.Lease.ctx, settleTimeout)
+		defer cancel()
+		if err := r.cfg.Control.Fell(ctx, *o); err != nil {
 			return &laterError{r.cfg.Retry.Delay(job.Deliveries()), fmt.Errorf("cannot count a host that did not come back: %w", err)}
 		}
 	case restart.ReasonVerified:
-		if err := r.cfg.Control.Rose(ctx); err != nil {
-			job.Log.Warn().Err(err).Msg("the row of hosts that did not come back goes on, although this one did")
+		if err := r.cfg.Control.Rose(job.Lease.ctx); err != nil {
+			job.Log(zerolog.WarnLevel).Err(err).Msg("the row of hosts that did not come back goes on, although this one did")
 		}
 	}
 	return nil
@@ -187,15 +217,15 @@ func (r *Restarter) count(ctx context.Context, job *Job, o Outcome) error {
 // Reject implements Work. What cannot be read is saved as it came, and never had a trigger.
 func (r *Restarter) Reject(ctx context.Context, job *Job, reason error) Verdict {
 	rec := record{r.store, r.cfg.StoreTimeout, job}
+	if err := rec.save(); err != nil {
+		return r.verdict(ctx, job, err)
+	}
 	way := &passage{Restarter: r, job: job}
-	if err := rec.save(ctx); err != nil {
+	o := way.outcome(restart.Dead, restart.ReasonMalformed, reason.Error())
+	if err := rec.finish(o); err != nil {
 		return r.verdict(ctx, job, err)
 	}
-	standing, err := rec.finish(ctx, way.outcome(restart.Dead, restart.ReasonMalformed, reason.Error()))
-	if err != nil {
-		return r.verdict(ctx, job, err)
-	}
-	return r.tell(standing)
+	return r.tell(o)
 }
 
 // Recorded implements Work.
@@ -206,16 +236,16 @@ func (r *Restarter) Recorded(ctx context.Context, job *Job) (bool, error) {
 }
 
 // tell announces the outcome that stands, and turns it into the verdict.
-func (r *Restarter) tell(o Outcome) Verdict {
+func (r *Restarter) tell(o *Outcome) Verdict {
 	finished := time.Now()
 	if r.cfg.Tell != nil {
-		r.cfg.Tell(o)
+		r.cfg.Tell(*o)
 	}
 	verdict := Done()
 	if o.Kind == restart.Dead {
-		verdict = Bury(o)
+		verdict.fate = buried
 	}
-	verdict.Outcome, verdict.Finished, verdict.Saved = o, finished, o.Reason != restart.ReasonMalformed
+	verdict.Outcome, verdict.Finished, verdict.Saved = *o, finished, o.Reason != restart.ReasonMalformed
 	return verdict
 }
 

@@ -3,6 +3,8 @@ package handler
 import (
 	"context"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 const (
@@ -50,7 +52,7 @@ func (h *Handler) slow(phase Phase, took time.Duration) bool {
 // logSlow tells of a slow phase that is over.
 func (j *Job) logSlow(phase Phase, took time.Duration) {
 	if j.handler.leftSlow.Add(1) <= slowLines {
-		j.Log.Info().Str("phase", string(phase)).Dur("took", took).Msg("phase was slow")
+		j.Log(zerolog.InfoLevel).Str("phase", string(phase)).Dur("took", took).Msg("phase was slow")
 	}
 }
 
@@ -58,7 +60,7 @@ func (j *Job) logSlow(phase Phase, took time.Duration) {
 func (h *Handler) tellSlow() {
 	named, n := h.newlySlow(time.Now())
 	for _, m := range named {
-		m.job.Log.Warn().Str("phase", string(m.phase)).Dur("took", m.took).Msg("phase is slow")
+		m.job.Log(zerolog.WarnLevel).Str("phase", string(m.phase)).Dur("took", m.took).Msg("phase is slow")
 	}
 	if more := n - len(named); more > 0 {
 		h.cfg.Logger.Warn().Int("more", more).Msg("phases of more messages are slow")

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // fate is what becomes of a message. Its zero value harms nobody.
@@ -14,9 +16,10 @@ const (
 	done                // acknowledged
 	retried             // given back
 	buried              // dead letter, then terminated
+	waiting             // nothing yet: the work is carried on later, by whoever it waits for
 )
 
-func (f fate) String() string { return [...]string{"left", "acked", "retried", "buried"}[f] }
+func (f fate) String() string { return [...]string{"left", "acked", "retried", "buried", "waiting"}[f] }
 
 // A Verdict is what is to become of a message, and why.
 type Verdict struct {
@@ -68,14 +71,14 @@ func (r Report) Buried() bool { return r.fate == buried }
 // LeaseLost reports whether the message was left because its lease was lost.
 func (r Report) LeaseLost() bool { return r.fate == left && errors.Is(r.Err, ErrLeaseLost) }
 
-func (r Report) log(job *Job) {
+func (r *Report) log(j *Job) {
 	if r.SettleErr != nil {
-		job.Log.Error().Err(r.SettleErr).Stringer("fate", r.fate).Msg("cannot settle, it will be delivered again")
+		j.Log(zerolog.ErrorLevel).Err(r.SettleErr).Stringer("fate", r.fate).Msg("cannot settle, it will be delivered again")
 	} else {
-		job.Log.Debug().Msg(r.fate.String())
+		j.Log(zerolog.DebugLevel).Msg(r.fate.String())
 	}
-	logPanic(job.Log, r.Err)
-	event := job.Log.Info().Stringer("fate", r.fate).Int("deliveries", r.Deliveries).Int("extended", r.Extended).
+	logPanic(j, r.Err)
+	event := j.Log(zerolog.InfoLevel).Stringer("fate", r.fate).Int("deliveries", r.Deliveries).Int("extended", r.Extended).
 		Bool("saved", r.Saved).Dur("took", r.Took)
 	if o := r.Outcome; o.Kind != "" {
 		event = event.Str("outcome", string(o.Kind)).Str("reason", string(o.Reason)).Int("attempt", o.Receipt.Attempt).

@@ -2,79 +2,138 @@ package handler
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"sync"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/mayhem-mandrill/mandrill/internal/policy"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 )
 
-// minProbePause is the shortest pause between two probes of one host.
-const minProbePause = 10 * time.Millisecond
+// errWatch and errWait are no failures: the one says that the host is to be looked at from now on, the other that it is
+// to be looked at again.
+var (
+	errWatch = errors.New("the host is to be watched")
+	errWait  = errors.New("the host is to be watched further")
+)
 
-// verify watches the host until another boot than the epoch for life has been ready for StableFor, or until it is
+// A watch is what is known of a host that is waited for.
+type watch struct {
+	on         bool
+	ours       bool // it was our trigger, so that the host's time says something of others
+	elsewhere  bool
+	turn       bool      // the next look has waited for its turn
+	began      time.Time // when the trigger was given, or taken over
+	readySince time.Time
+	pause      time.Duration // until the next look
+}
+
+// watchHost has the host watched until another boot than the epoch for life has been ready for StableFor, or until it is
 // known that the trigger, open since then, can no longer take effect, or until VerifyTimeout. elsewhere is whether
 // another boot can only be somebody else's doing.
-func (p *passage) verify(ctx context.Context, open time.Time, elsewhere bool) (Outcome, error) {
-	began := time.Now()
+func (p *passage) watchHost(open time.Time, elsewhere bool) error {
+	p.watch = watch{on: true, began: open, elsewhere: elsewhere}
+	p.prober.waiting.Add(1)
 	p.job.enter(PhaseVerify)
-	watched := sync.OnceFunc(func() { p.job.progress.observer.Took(StepVerify, time.Since(began)) })
-	defer watched()
+	return errWatch
+}
+
+// look looks at the host once.
+func (p *passage) look(ctx context.Context) (*Outcome, error) {
+	state, err := p.probeInSlot(ctx)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	w, now := &p.watch, time.Now()
+	switch {
+	case err != nil: // unknown: neither changed nor gone
+		w.readySince = time.Time{}
+	case state.Epoch == p.last.From:
+		p.sound = now
+		if p.ineffective(now) {
+			p.endWatch()
+			return p.repeat(ctx, &state)
+		}
+	case !state.Ready:
+		p.to, w.readySince = state.Epoch, time.Time{}
+	default:
+		if state.Epoch != p.to || w.readySince.IsZero() {
+			p.to, w.readySince = state.Epoch, now
+		}
+		if now.Sub(w.readySince) >= p.cfg.StableFor {
+			if w.ours {
+				p.prober.learn(w.readySince.Sub(w.began))
+			}
+			p.endWatch()
+			return p.verified(w.elsewhere, w.readySince), nil
+		}
+	}
+	elapsed := now.Sub(w.began)
+	if elapsed >= p.cfg.VerifyTimeout {
+		p.endWatch()
+		return p.endWith(ctx, p.unverified(err), false)
+	}
+	w.pause = min(p.prober.pause(elapsed, p.cfg.ProbeInterval), p.cfg.VerifyTimeout-elapsed)
+	if !w.readySince.IsZero() {
+		w.pause = min(w.pause, p.cfg.StableFor-now.Sub(w.readySince))
+	}
+	w.pause = max(w.pause, minProbePause)
+	return nil, errWait
+}
+
+// lookAgain is the timer's. The worker's stop does not wait for its turn.
+func (p *passage) lookAgain() {
+	w, life := &p.watch, &p.job.life
+	if !w.turn && life.work.Err() == nil {
+		w.turn = true
+		if wait := p.prober.turn(time.Now()); wait > 0 {
+			life.watchAfter(wait, p.lookAgain)
+			return
+		}
+	}
+	w.turn = false
+	p.job.label(PhaseVerify)
+	p.job.carryOn(func() Verdict { return p.walk(life.work, p.look) })
+}
+
+// endWatch ends the watch, if it is on.
+func (p *passage) endWatch() {
+	if !p.watch.on {
+		return
+	}
+	p.watch.on = false
+	p.prober.waiting.Add(-1)
+	p.job.progress.observer.Took(StepVerify, time.Since(p.watch.began))
+}
+
+// ineffective reports whether the open trigger can no longer take effect.
+func (p *passage) ineffective(now time.Time) bool {
 	traits := p.cfg.Driver.Traits()
 	settle, certain := traits.Settle(p.job.AckWait())
 	if p.endless && traits.Compare != restart.CompareAtEffect {
 		certain = false
 	}
-	var readySince time.Time
-	for {
-		state, err := p.probeInSlot(ctx)
-		if ctx.Err() != nil {
-			return Outcome{}, context.Cause(ctx)
-		}
-		now := time.Now()
-		switch {
-		case err != nil: // unknown: neither changed nor gone
-			readySince = time.Time{}
-		case state.Epoch == p.last.From:
-			p.sound = now
-			if certain && now.Sub(open) >= settle {
-				watched()
-				return p.repeat(ctx, state)
-			}
-		case !state.Ready:
-			p.to, readySince = state.Epoch, time.Time{}
-		default:
-			if state.Epoch != p.to || readySince.IsZero() {
-				p.to, readySince = state.Epoch, now
-			}
-			if now.Sub(readySince) >= p.cfg.StableFor {
-				return p.verified(elsewhere, readySince), nil
-			}
-		}
-		if now.Sub(began) >= p.cfg.VerifyTimeout {
-			return p.endWith(ctx, p.unverified(err), false)
-		}
-		// Pausing in proportion to the wait bounds both the number of probes and how late the end is seen.
-		pause(ctx, min(max(now.Sub(began)/8, minProbePause), p.cfg.ProbeInterval))
-	}
+	return certain && now.Sub(p.watch.began) >= settle
 }
 
-func (p *passage) verified(elsewhere bool, readySince time.Time) Outcome {
-	p.verifiedAt = time.Now().UTC()
+func (p *passage) verified(elsewhere bool, readySince time.Time) *Outcome {
+	verifiedAt := time.Now().UTC()
 	p.check("epoch", fmt.Sprintf("%s, was %s", p.to, p.last.From))
 	p.check("ready", "yes")
 	if p.cfg.StableFor > 0 {
-		p.check("stable_for", p.verifiedAt.Sub(readySince).Round(time.Millisecond).String())
+		p.check("stable_for", verifiedAt.Sub(readySince).Round(time.Millisecond).String())
 	}
-	if !elsewhere && !p.sound.IsZero() {
-		p.down = readySince.Sub(p.sound)
-	}
-	p.job.Log.Debug().Str("from", string(p.last.From)).Str("to", string(p.to)).Msg("restarted")
+	p.job.Log(zerolog.DebugLevel).Str("from", string(p.last.From)).Str("to", string(p.to)).Msg("restarted")
+	o := p.outcome(restart.Restarted, restart.ReasonVerified, "another boot is running, and ready")
 	if elsewhere {
-		return p.outcome(restart.Restarted, restart.ReasonChangedElsewhere, "another boot is running, which is not ours")
+		o.Reason, o.Detail = restart.ReasonChangedElsewhere, "another boot is running, which is not ours"
+	} else if !p.sound.IsZero() {
+		o.Receipt.Down = restart.Duration(readySince.Sub(p.sound))
 	}
-	return p.outcome(restart.Restarted, restart.ReasonVerified, "another boot is running, and ready")
+	o.Receipt.VerifiedAt = verifiedAt
+	return o
 }
 
 func (p *passage) check(name, result string) {
@@ -106,13 +165,4 @@ func (p *passage) probeInSlot(ctx context.Context) (restart.State, error) {
 	}
 	defer slot.Release()
 	return slot.Probe(ctx, p.job.Request.Host)
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

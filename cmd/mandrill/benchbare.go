@@ -143,7 +143,7 @@ func (p *benchPart) bare(ctx context.Context, conn *connection, js jetstream.Jet
 	c, err := consumer.New(consumer.Config{
 		Conn: conn.Conn, Group: p.order.Group, MaxInFlight: p.order.InFlight,
 		Settings: p.order.consumer,
-		Handle:   func(ctx context.Context, d *consumer.Delivery) { h.Handle(ctx, d) },
+		Begin:    func(ctx context.Context, d *consumer.Delivery, done func()) { h.Begin(ctx, d, done) },
 	})
 	if err != nil {
 		return err

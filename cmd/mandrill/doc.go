@@ -49,11 +49,11 @@ budget, the breaker, and which database its workers remember in.
 [github.com/mayhem-mandrill/mandrill/handler] takes one message through its whole life. Its Handler is for any work:
 it holds the lease, decodes, has the work done, and settles in one place. Its Restarter is our work: it saves the
 request and restarts the host side by side, asking [github.com/mayhem-mandrill/mandrill/internal/policy] whether it
-may. Start reading at Handler.Handle, then Restarter.Do. It knows nothing of NATS: a message is its interface
+may. Start reading at Handler.Begin, then Restarter.Do. It knows nothing of NATS: a message is its interface
 Delivery.
 
 [github.com/mayhem-mandrill/mandrill/consumer] is where deliveries come from. It pulls as many messages as it has free
-slots, gives each a goroutine, and drains. [github.com/mayhem-mandrill/mandrill/publisher] is where requests come
+slots, has work begun on each, and drains. [github.com/mayhem-mandrill/mandrill/publisher] is where requests come
 from; its Mock makes them up. These three never import each other.
 
 # Figures

@@ -157,7 +157,9 @@ func (s *service) openGroup(g *served, events handler.Journal, box handler.DeadL
 		Conn: s.conn.Conn, Group: g.name,
 		Settings:    func() stream.Settings { return g.control.Settings(s.settingsOf(g.name)) },
 		MaxInFlight: cfg.MaxInFlight, Grace: cfg.Grace, Overloaded: s.lag.Overloaded, Logger: s.log,
-		Handle:   func(ctx context.Context, d *consumer.Delivery) { g.work.Handle(ctx, s.between.delivery(d)) },
+		Begin: func(ctx context.Context, d *consumer.Delivery, done func()) {
+			g.work.Begin(ctx, s.between.delivery(d), done)
+		},
 		Recorded: func(ctx context.Context, d *consumer.Delivery) (bool, error) { return g.work.Recorded(ctx, d) },
 	})
 	return err

@@ -30,84 +30,108 @@ type PanicError struct {
 
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
-// A call is one call of the driver.
+// The verbs of a driver, as errors and log lines name them.
+const (
+	probe     = "probe"
+	restarted = "restart"
+)
+
+// A call is one call of the driver. The goroutine that makes it writes the answer, and whoever waits reads it when
+// answered is closed: a stray has its call for itself.
 type call struct {
 	slot    *Slot
 	verb    string
-	host    restart.Host
-	timeout time.Duration
+	trigger restart.Trigger // of a probe, the host alone
+	ctx     callContext     // the driver's
+
+	answered chan struct{}
+	state    restart.State
+	err      error
 }
 
-func (c call) failed(err error) error {
-	return fmt.Errorf("cannot %s host %q: %w", c.verb, c.host, err)
-}
-
-type result[T any] struct {
-	value T
-	err   error
+func (c *call) failed(err error) error {
+	return fmt.Errorf("cannot %s host %q: %w", c.verb, c.trigger.Host, err)
 }
 
 // do makes a call, unless its time is over before it begins.
 //
 // The call has a goroutine of its own, because a caller cannot leave a call that runs in the caller's. It is a new one
-// for each call: one that is kept for a slot would save under a microsecond, and would need somebody to end it.
-func do[T any](ctx context.Context, c call, f func(context.Context) (T, error)) (value T, err error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	if ctx.Err() != nil {
-		return value, c.failed(context.Cause(ctx))
+// for each call: one that is kept for a slot would save under a microsecond, and would need somebody to end it. The
+// caller has nothing to do but wait, so it is the one who ends the call's context: that needs no entry in the context
+// above, which many messages share, and no timer of its own.
+func (c *call) do(ctx context.Context, timeout time.Duration) error {
+	switch {
+	case ctx.Err() != nil:
+		return c.failed(context.Cause(ctx))
+	case timeout <= 0:
+		return c.failed(context.DeadlineExceeded)
 	}
 	if err := c.slot.begin(); err != nil {
-		return value, c.failed(err)
+		return c.failed(err)
 	}
-	done := make(chan result[T], 1) // a stray finds nobody here when it returns
-	go func() {
-		var r result[T]
-		returned := false
-		defer func() {
-			if p := recover(); p != nil {
-				r.err = c.failed(&PanicError{p, debug.Stack()})
-			} else if !returned {
-				r.err = c.failed(errExited)
-			}
-			c.end(r.err)
-			done <- r
-		}()
-		r.value, r.err = f(ctx)
-		returned = true
-	}()
+	c.ctx.init(ctx, timeout)
+	c.answered = make(chan struct{})
+	go c.run()
 
+	timer := c.slot.d.startTimer(timeout)
+	defer c.slot.d.stopTimer(timer)
+	var cause error
 	select {
-	case r := <-done:
-		return r.value, r.err
+	case <-c.answered:
+		return c.err
 	case <-ctx.Done():
+		cause = context.Cause(ctx)
+		c.ctx.end(ctx.Err())
+	case <-timer.C:
+		cause = context.DeadlineExceeded
+		c.ctx.end(cause)
 	}
-	overrun := time.NewTimer(c.slot.d.cfg.Overrun)
-	defer overrun.Stop()
+	timer.Reset(c.slot.d.cfg.Overrun)
 	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-overrun.C:
+	case <-c.answered:
+		return c.err
+	case <-timer.C:
 	}
 	if !c.giveUp() {
-		r := <-done // it has ended, and is about to answer
-		return r.value, r.err
+		<-c.answered // it has ended, and is about to answer
+		return c.err
 	}
-	return value, c.failed(fmt.Errorf("%w: %v", ErrAbandoned, context.Cause(ctx)))
+	return c.failed(fmt.Errorf("%w: %v", ErrAbandoned, cause))
+}
+
+// run makes the call, on its goroutine.
+func (c *call) run() {
+	returned := false
+	defer func() {
+		if p := recover(); p != nil {
+			c.err = c.failed(&PanicError{p, debug.Stack()})
+		} else if !returned {
+			c.err = c.failed(errExited)
+		}
+		c.ctx.end(context.Canceled)
+		c.end(c.err)
+		close(c.answered)
+	}()
+	if driver := c.slot.d.cfg.Driver; c.verb == probe {
+		c.state, c.err = driver.Probe(&c.ctx, c.trigger.Host)
+	} else {
+		c.err = driver.Restart(&c.ctx, c.trigger)
+	}
+	returned = true
 }
 
 // giveUp reports whether the call still runs, which is a stray from then on.
-func (c call) giveUp() bool {
+func (c *call) giveUp() bool {
 	strays, ok := c.slot.giveUp()
 	if ok {
-		c.slot.d.log.Error().Str("host", string(c.host)).Str("call", c.verb).Int64("strays", strays).
+		c.slot.d.log.Error().Str("host", string(c.trigger.Host)).Str("call", c.verb).Int64("strays", strays).
 			Msg("driver ignores its deadline")
 	}
 	return ok
 }
 
 // end is the end of the call in the driver. What a stray comes back with is told here, because nobody else hears it.
-func (c call) end(err error) {
+func (c *call) end(err error) {
 	strays, stray := c.slot.end()
 	if !stray {
 		return
@@ -116,6 +140,6 @@ func (c call) end(err error) {
 	if panicked := (*PanicError)(nil); errors.As(err, &panicked) {
 		event = event.Bytes("stack", panicked.Stack)
 	}
-	event.Str("host", string(c.host)).Str("call", c.verb).Int64("strays", strays).
+	event.Str("host", string(c.trigger.Host)).Str("call", c.verb).Int64("strays", strays).
 		Msg("driver returned long after its deadline")
 }

@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -46,6 +47,7 @@ type Driver struct {
 	log    zerolog.Logger
 	places chan struct{} // holds one for each slot in use; who waits for one gets it in turn
 	strays atomic.Int64
+	timers sync.Pool // of calls that are over
 }
 
 // New returns a driver within bounds. An error names the field that is wrong.
@@ -88,8 +90,24 @@ func (d *Driver) Acquire(ctx context.Context) (*Slot, error) {
 	}
 }
 
+// Slots returns how many calls may run at once.
+func (d *Driver) Slots() int { return d.cfg.Slots }
+
 // InUse returns how many slots are in use, by their holders or by strays.
 func (d *Driver) InUse() int { return len(d.places) }
 
 // Strays returns how many calls were given up and still run.
 func (d *Driver) Strays() int { return int(d.strays.Load()) }
+
+func (d *Driver) startTimer(after time.Duration) *time.Timer {
+	if timer, ok := d.timers.Get().(*time.Timer); ok {
+		timer.Reset(after)
+		return timer
+	}
+	return time.NewTimer(after)
+}
+
+func (d *Driver) stopTimer(timer *time.Timer) {
+	timer.Stop() // nothing of what it was set for is left in its channel
+	d.timers.Put(timer)
+}

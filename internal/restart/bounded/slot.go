@@ -23,27 +23,22 @@ type Slot struct {
 // An error may also be an [ErrAbandoned] or a *[PanicError], which are of no class. After the first the slot makes no
 // call until the stray has returned: release it and acquire another.
 func (s *Slot) Probe(ctx context.Context, host restart.Host) (restart.State, error) {
-	c := call{s, "probe", host, s.d.cfg.ProbeTimeout}
-	state, err := do(ctx, c, func(ctx context.Context) (restart.State, error) {
-		return s.d.cfg.Driver.Probe(ctx, host)
-	})
+	c := &call{slot: s, verb: probe, trigger: restart.Trigger{Host: host}}
+	err := c.do(ctx, s.d.cfg.ProbeTimeout)
 	switch {
 	case err != nil:
 		return restart.State{}, err
-	case state.Epoch == "":
+	case c.state.Epoch == "":
 		return restart.State{}, c.failed(errNoEpoch)
 	}
-	return state, nil
+	return c.state, nil
 }
 
 // Restart is the driver's Restart, within RestartTimeout and within what the trigger allows. Its errors are the driver's,
 // and those that Probe adds.
 func (s *Slot) Restart(ctx context.Context, t restart.Trigger) error {
-	c := call{s, "restart", t.Host, min(s.d.cfg.RestartTimeout, t.Within)}
-	_, err := do(ctx, c, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, s.d.cfg.Driver.Restart(ctx, t)
-	})
-	return err
+	c := &call{slot: s, verb: restarted, trigger: t}
+	return c.do(ctx, min(s.d.cfg.RestartTimeout, t.Within))
 }
 
 // Release gives the slot back. While a stray of it runs, its place is not free before that returns. It may be called

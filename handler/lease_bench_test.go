@@ -1,0 +1,40 @@
+package handler
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/mayhem-mandrill/mandrill/internal/policy"
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
+)
+
+// BenchmarkLease is a lease that is taken, confirmed once, and released.
+func BenchmarkLease(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		l := newLease(time.Now(), func(context.Context) error { return nil }, ackWait, func(error) {})
+		l.start()
+		if err := l.Confirm(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		l.release()
+	}
+}
+
+// BenchmarkGate is the gates as each message meets them before its trigger.
+func BenchmarkGate(b *testing.B) {
+	h := newIdleHandler(b, &quickHost{}, Config{})
+	j := &Job{Delivery: newDelivery(newRequest(b)), handler: h, Request: newRequest(b)}
+	p := &passage{Restarter: h.cfg.Work.(*Restarter), job: j}
+	state := &restart.State{Epoch: "1", Ready: true}
+	b.ReportAllocs()
+	for b.Loop() {
+		if refusal := p.gate(); refusal != nil {
+			b.Fatal(refusal)
+		}
+		if answer := p.ask(state); answer.Verdict != policy.Go {
+			b.Fatal(answer)
+		}
+	}
+}

@@ -1,0 +1,92 @@
+package handler
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// How often are hosts probed that are waited for? The end of a restart is to be seen soon after it came, where a few
+// hosts boot for minutes and where thousands take a second each; and the probes of a hundred thousand that are waited
+// for at once must not keep their leases from being extended.
+const (
+	// minProbePause is the shortest pause between two probes of one host.
+	minProbePause = 10 * time.Millisecond
+
+	// probeShare is the part of the processor's time, as the time between two probes, that hosts get from which nothing
+	// is expected soon; probeGap is the time between two probes of any host, on average over probeBurst.
+	probeShare = 200 * time.Microsecond
+	probeGap   = 50 * time.Microsecond
+	probeBurst = 100 * time.Millisecond
+)
+
+// A bootTime is how long the hosts of a group usually take: a moving mean, and the mean deviation from it, as TCP
+// estimates the time of a round trip (RFC 6298, section 2). The zero bootTime is not known.
+type bootTime struct{ mean, spread time.Duration }
+
+// after returns the estimate after another host.
+func (b bootTime) after(took time.Duration) bootTime {
+	if b == (bootTime{}) {
+		return bootTime{took, took / 2}
+	}
+	return bootTime{b.mean + (took-b.mean)/8, b.spread + ((took-b.mean).Abs()-b.spread)/4}
+}
+
+// probePause returns the time until the next probe of a host that was triggered so long ago, where so many are waited
+// for. Pausing in proportion to the wait bounds both the number of probes and how late the end is seen; that is all, if
+// nothing is known of the hosts, or this one is unlike the others. Around the time when hosts usually come back, the
+// pause is short; and a probe is due when that time begins.
+func probePause(elapsed, longest time.Duration, usual bootTime, waiting int) time.Duration {
+	pause := max(min(max(elapsed/8, minProbePause), longest), time.Duration(waiting)*probeShare)
+	if usual == (bootTime{}) {
+		return pause
+	}
+	fine := max(usual.mean/64, minProbePause)
+	from, to := usual.mean-2*usual.spread-fine, usual.mean+4*usual.spread+fine
+	switch {
+	case elapsed >= to:
+		return pause
+	case elapsed >= from:
+		return min(pause, fine)
+	default:
+		return min(pause, max(from-elapsed, minProbePause))
+	}
+}
+
+// A prober knows what the probes of a group's hosts have in common.
+type prober struct {
+	waiting atomic.Int64 // hosts
+
+	mu    sync.Mutex // guards what follows
+	usual bootTime
+	free  time.Time // when another probe may be made
+}
+
+// pause is probePause for one of the hosts that are waited for now.
+func (p *prober) pause(elapsed, longest time.Duration) time.Duration {
+	p.mu.Lock()
+	usual := p.usual
+	p.mu.Unlock()
+	return probePause(elapsed, longest, usual, int(p.waiting.Load()))
+}
+
+// learn is told how long a host took.
+func (p *prober) learn(took time.Duration) {
+	if !p.mu.TryLock() {
+		return // many do, and one less does not matter
+	}
+	defer p.mu.Unlock()
+	p.usual = p.usual.after(took)
+}
+
+// turn makes room for a probe, and returns how long that has to wait: all take their turns where too many are due.
+func (p *prober) turn(now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if earliest := now.Add(-probeBurst); p.free.Before(earliest) {
+		p.free = earliest
+	}
+	wait := p.free.Sub(now)
+	p.free = p.free.Add(probeGap)
+	return max(wait, 0)
+}

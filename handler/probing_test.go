@@ -1,0 +1,189 @@
+package handler
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/mayhem-mandrill/mandrill/internal/journal"
+)
+
+func TestProbePause(t *testing.T) {
+	const ms = time.Millisecond
+	minute := bootTime{time.Minute, 2 * time.Second}
+	second := bootTime{time.Second, 10 * ms}
+	for _, tt := range []struct {
+		name             string
+		elapsed, longest time.Duration
+		usual            bootTime
+		waiting          int
+		want             time.Duration
+	}{
+		{"AtOnceSoonAgain", 0, time.Second, bootTime{}, 1, 10 * ms},
+		{"InProportionToTheWait", 800 * ms, time.Second, bootTime{}, 1, 100 * ms},
+		{"NeverLongerThanProbeInterval", time.Hour, time.Second, bootTime{}, 1, time.Second},
+		{"WhereManyAreWaitedForAllWaitLonger", 0, time.Second, bootTime{}, 100_000, 20 * time.Second},
+		{"UpToTheUsualTime", 900 * ms, 10 * time.Second, second, 1, 80*ms - second.mean/64},
+		{"AtTheUsualTimeOften", time.Second, 10 * time.Second, second, 1, second.mean / 64},
+		{"AtTheUsualTimeOftenThoughManyAreWaitedFor", time.Second, 10 * time.Second, second, 5000, second.mean / 64},
+		{"AfterTheUsualTimeAsBefore", 2 * time.Second, 10 * time.Second, second, 1, 250 * ms},
+		{"LongBeforeTheUsualTimeAsEver", time.Second, 10 * time.Second, minute, 1, 125 * ms},
+		{"NotPastTheBeginOfTheUsualTime", 10 * time.Second, time.Minute, minute, 1_000_000, 46*time.Second - minute.mean/64},
+		{"SlowHostsNotMoreOftenThanProbeInterval", time.Minute, 500 * ms, minute, 1, 500 * ms},
+		{"FastHostsNotMoreOftenThanAnybody", 5 * ms, time.Second, bootTime{ms, ms}, 1, 10 * ms},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := probePause(tt.elapsed, tt.longest, tt.usual, tt.waiting); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// Whatever is thought of the hosts, one that is unlike the others is seen as soon as if nothing was.
+func TestProbePause_AWrongGuessCostsNoTime(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		lengths := rapid.Int64Range(0, int64(10*time.Minute))
+		took := time.Duration(lengths.Draw(t, "took"))
+		longest := time.Duration(rapid.Int64Range(int64(minProbePause), int64(time.Minute)).Draw(t, "probe interval"))
+		usual := bootTime{time.Duration(lengths.Draw(t, "mean")), time.Duration(lengths.Draw(t, "spread"))}
+		waiting := rapid.IntRange(0, 10_000).Draw(t, "waiting")
+		probes, at := 0, time.Duration(0)
+		for at < took {
+			pause := probePause(at, longest, usual, waiting)
+			if pause < minProbePause {
+				t.Fatalf("a pause of %s", pause)
+			}
+			at += pause
+			probes++
+		}
+		late := at - took
+		if most := max(min(at/8, longest), minProbePause, time.Duration(waiting)*probeShare); late > most {
+			t.Errorf("seen %s late, want at most %s", late, most)
+		}
+		geometric := 8 + 8*10 + int(took/longest) // 10 ms grow by an eighth each time to less than 10 min
+		if fine := 64 * 8; probes > geometric+fine+int(6*usual.spread/minProbePause) {
+			t.Errorf("%d probes", probes)
+		}
+	})
+}
+
+// A host that takes as long as the others is seen when it is back.
+func TestProber_LearnsHowLongHostsTake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const down = 10 * time.Second
+		w := newWorld(t, func(w *world) { w.host.down = down })
+		var late time.Duration
+		for range 30 {
+			d := newDelivery(newRequest(t))
+			began := time.Now()
+			w.handler.Handle(t.Context(), d)
+			late = time.Since(began) - down
+			if got := d.settled(); got != "ack" {
+				t.Fatalf("got %q, want an ack", got)
+			}
+		}
+		if most := down/64 + minProbePause; late > most {
+			t.Errorf("the last of many alike was seen %s late, want at most %s", late, most)
+		}
+	})
+}
+
+// The time in which a host stays ready is over when it is over, and not an eighth of the wait later.
+func TestProber_SeesTheEndOfStableForWhenItComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(w *world) {
+			w.host.down, w.cfg.StableFor, w.cfg.ProbeInterval = 10*time.Minute, time.Minute, 40*time.Second
+			w.cfg.VerifyTimeout = time.Hour
+		})
+		d := newDelivery(newRequest(t))
+		w.handler.Handle(t.Context(), d)
+		o, err := w.store.Outcome(t.Context(), d.request.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := fmt.Sprint(o.Receipt.Checks[2]), "{stable_for 1m0s}"; got != want {
+			t.Errorf("got check %s, want %s", got, want)
+		}
+	})
+}
+
+// Fear: the probes of all that is waited for take the whole processor, no lease is extended, and every message is
+// delivered again.
+func TestProber_ManyHostsShareTheProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 500
+		var fleet *hosts
+		w := newWorld(t, func(w *world) {
+			fleet = perHost(func() *fakeHost {
+				h := newHost()
+				h.down = time.Minute
+				return h
+			}).(*hosts)
+			w.driver.Driver, w.driver.Slots = fleet, n
+			w.cfg.ProbeInterval = minProbePause
+		})
+		began := time.Now()
+		handleAll(t, w, n)
+		probes := 0
+		fleet.all.Range(func(_, h any) bool {
+			probes += h.(*fakeHost).probes
+			return true
+		})
+		if most := int(time.Since(began)/probeShare) + 10*n; probes > most {
+			t.Errorf("got %d probes in %s, want at most %d", probes, time.Since(began), most)
+		}
+		if took := time.Since(began); took > time.Minute+2*n*probeShare {
+			t.Errorf("the last host was seen after %s, want soon after a minute", took)
+		}
+	})
+}
+
+func TestProber_NoMoreProbesThanTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p prober
+		now := time.Now()
+		const n = 100_000
+		free := int(probeBurst / probeGap)
+		for i := range n {
+			want := max(0, time.Duration(i-free)*probeGap)
+			if got := p.turn(now); got != want {
+				t.Fatalf("turn %d: got %s, want %s", i, got, want)
+			}
+		}
+		if got := p.turn(now.Add(n * probeGap)); got != 0 {
+			t.Errorf("when all had their turn: got %s, want none", got)
+		}
+	})
+}
+
+func TestBootTime_FollowsTheHosts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		took := rapid.SliceOfN(rapid.Int64Range(int64(50*time.Second), int64(70*time.Second)), 50, 100).Draw(t, "took")
+		b := bootTime{time.Second, time.Second} // an image before
+		for _, d := range took {
+			b = b.after(time.Duration(d))
+		}
+		if b.mean < 49*time.Second || b.mean > 71*time.Second || b.spread > 20*time.Second || b.spread < 0 {
+			t.Errorf("got %s ± %s of hosts that take a minute ± 10 s", b.mean, b.spread)
+		}
+	})
+}
+
+// What is learned is learned of our own triggers: how long after its takeover a host is back says nothing of others.
+func TestProber_LearnsNothingFromWhatOthersTriggered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(w *world) { w.host.down = time.Minute })
+		r := newRequest(t)
+		w.mustAppend(r, journal.Event{Kind: journal.Restarting, From: "1", Attempt: 1, Settled: true, Worker: "worker-0"})
+		w.host.mustRestart("1")
+		time.Sleep(50 * time.Second)
+		w.handler.Handle(t.Context(), newDelivery(r).again())
+		if got := w.handler.cfg.Work.(*Restarter).prober.usual; got != (bootTime{}) {
+			t.Errorf("got %+v, want nothing", got)
+		}
+	})
+}
