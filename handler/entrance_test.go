@@ -27,45 +27,51 @@ func beginAll(t *testing.T, w *world, intake context.Context, n int) (deliveries
 
 // Fear: whoever waits for the database, or for a host, keeps all others from being restarted.
 func TestEntrance_WhoWaitsForDatabaseOrHostHasLeft(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const n = 50
-		var fleet *hosts
-		back := time.Now().Add(30 * time.Minute)
-		w := newWorld(t, func(w *world) {
-			fleet = perHost(func() *fakeHost {
-				h := newHost()
-				h.down = time.Minute
-				return h
-			}).(*hosts)
-			w.driver.Driver = fleet
-			w.store.Before = func(context.Context, storetest.Call) error {
-				time.Sleep(time.Until(back))
-				return nil
-			}
+	for name, down := range map[string]time.Duration{"Database": 0, "Both": time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { databaseAway(t, down) })
 		})
-		w.handler.entrance.free = 1
-		all := beginAll(t, w, t.Context(), n)
-		time.Sleep(10 * time.Minute)
-		synctest.Wait()
-		boots := 0
-		fleet.all.Range(func(_, h any) bool {
-			boots += h.(*fakeHost).boots
-			return true
-		})
-		if boots != n {
-			t.Errorf("%d hosts were restarted while the database was away, want all %d", boots, n)
-		}
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		for _, d := range all {
-			if got := d.settled(); got != "ack" {
-				t.Errorf("got %q, want an ack", got)
-			}
-		}
-		if free := w.handler.entrance.free; free != 1 {
-			t.Errorf("in the end %d may enter, want 1", free)
+	}
+}
+
+func databaseAway(t *testing.T, down time.Duration) {
+	const n = 50
+	var fleet *hosts
+	back := time.Now().Add(30 * time.Minute)
+	w := newWorld(t, func(w *world) {
+		fleet = perHost(func() *fakeHost {
+			h := newHost()
+			h.down = down
+			return h
+		}).(*hosts)
+		w.driver.Driver = fleet
+		w.store.Before = func(context.Context, storetest.Call) error {
+			time.Sleep(time.Until(back))
+			return nil
 		}
 	})
+	w.handler.entrance.free = 1
+	all := beginAll(t, w, t.Context(), n)
+	time.Sleep(10 * time.Minute)
+	synctest.Wait()
+	boots := 0
+	fleet.all.Range(func(_, h any) bool {
+		boots += h.(*fakeHost).boots
+		return true
+	})
+	if boots != n {
+		t.Errorf("%d hosts were restarted while the database was away, want all %d", boots, n)
+	}
+	time.Sleep(time.Hour)
+	synctest.Wait()
+	for _, d := range all {
+		if got := d.settled(); got != "ack" {
+			t.Errorf("got %q, want an ack", got)
+		}
+	}
+	if free := w.handler.entrance.free; free != 1 {
+		t.Errorf("in the end %d may enter, want 1", free)
+	}
 }
 
 // Fear: what has not even begun holds up the stop, or is kept from the other workers.
