@@ -127,7 +127,7 @@ var table = []setting{
 	duration("probe_timeout", "10s", 100*time.Millisecond, 10*time.Minute, func(c *Config) *time.Duration { return &c.ProbeTimeout },
 		"How long one probe of a host may take.").perGroup(),
 	duration("probe_interval", "1s", 10*time.Millisecond, time.Minute, func(c *Config) *time.Duration { return &c.ProbeInterval },
-		"Longest pause between two probes of a host that is waited for.").perGroup(),
+		"Longest pause between two probes of a host that is waited for; it grows where a worker waits for more than 5,000 hosts of a group for each second of it.").perGroup(),
 	duration("save_timeout", "30s", 100*time.Millisecond, 10*time.Minute, func(c *Config) *time.Duration { return &c.SaveTimeout },
 		"How long one try to save to the database may take."),
 
