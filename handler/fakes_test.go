@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -364,20 +365,22 @@ func boundedConfig(driver restart.Driver) bounded.Config {
 
 // fakeControl holds a group back as it is told, and records what it hears.
 type fakeControl struct {
-	mu     sync.Mutex
-	holds  []policy.Hold
-	err    error         // nobody can tell what holds the group back
-	left   time.Duration // zero: ackWait
-	onFell func() error
-	onAsk  func(n int) // the n-th question, from 1
-	asked  int
-	fallen []Outcome
+	mu    sync.Mutex
+	holds []policy.Hold
+	// aborted has the campaigns that were aborted.
+	aborted map[string]bool
+	err     error         // nobody can tell what holds the group back
+	left    time.Duration // zero: ackWait
+	onFell  func() error
+	onAsk   func(n int) // the n-th question, from 1
+	asked   int
+	fallen  []Outcome
 	// entered is how many triggers are being given.
 	entered int
 	risen   int
 }
 
-func (c *fakeControl) Holds(ackWait time.Duration) ([]policy.Hold, time.Duration, error) {
+func (c *fakeControl) Holds(campaign string, ackWait time.Duration) ([]policy.Hold, time.Duration, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked++
@@ -387,11 +390,14 @@ func (c *fakeControl) Holds(ackWait time.Duration) ([]policy.Hold, time.Duration
 	if c.err != nil {
 		return nil, 0, c.err
 	}
+	if c.aborted[campaign] {
+		return append(slices.Clone(c.holds), policy.Hold{By: "ann", Aborts: true}), cmp.Or(c.left, ackWait), nil
+	}
 	return c.holds, cmp.Or(c.left, ackWait), nil
 }
 
-func (c *fakeControl) Enter(ackWait time.Duration) ([]policy.Hold, time.Duration, func(), error) {
-	holds, left, err := c.Holds(ackWait)
+func (c *fakeControl) Enter(campaign string, ackWait time.Duration) ([]policy.Hold, time.Duration, func(), error) {
+	holds, left, err := c.Holds(campaign, ackWait)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.entered++

@@ -89,6 +89,55 @@ func TestGate_PauseThatComesBeforeTheTriggerStopsItHoweverLate(t *testing.T) {
 	}
 }
 
+// Fear: a campaign was aborted, and what it had asked for goes on.
+func TestGate_RequestOfAnAbortedCampaignEndsHoweverLateTheAbortComes(t *testing.T) {
+	for n, events := range map[int]string{
+		1: "cancelled", // at intake
+		2: "cancelled", // before the fence
+		3: "restarting cancelled",
+	} {
+		for _, campaign := range []string{"aborted", "another", ""} {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, nil)
+				w.control.onAsk = func(asked int) {
+					if asked == n {
+						w.control.aborted = map[string]bool{"aborted": true}
+					}
+				}
+				r := newRequest(t)
+				r.Campaign = campaign
+				d := newDelivery(r)
+				w.handler.Handle(t.Context(), d)
+				if campaign != "aborted" {
+					w.expect(d, "ack", "restarted verified", 1)
+					return
+				}
+				w.expect(d, "ack", "cancelled aborted", 0)
+				if got := w.events(d.request); got != events || w.host.calls != 0 {
+					t.Errorf("abort at question %d: got events %q and %d calls of the driver, want %q and none", n, got, w.host.calls, events)
+				}
+			})
+		}
+	}
+}
+
+// The control bucket has not been heard of for a lease: then nobody can tell whether the campaign was aborted.
+func TestGate_RequestOfACampaignWaitsWhileNobodyKnowsWhetherThatWasAborted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.control.err = errors.New("bucket has not answered")
+		r := newRequest(t)
+		r.Campaign = "aborted"
+		d := newDelivery(r)
+		w.handler.Handle(t.Context(), d)
+		w.expect(d, "nak", "none", 0)
+		w.control.err, w.control.aborted = nil, map[string]bool{"aborted": true}
+		d = d.again()
+		w.handler.Handle(t.Context(), d)
+		w.expect(d, "ack", "cancelled aborted", 0)
+	})
+}
+
 // A request whose time passes in the moment before its trigger ends, although its fence stands.
 func TestGate_RequestThatExpiresBetweenFenceAndTriggerEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -191,7 +191,7 @@ func (p *passage) trigger(ctx, intake context.Context, slot *bounded.Slot, from 
 	if within == 0 {
 		return nil, ErrLeaseLost
 	}
-	holds, left, leave, err := p.cfg.Control.Enter(p.job.AckWait())
+	holds, left, leave, err := p.cfg.Control.Enter(p.job.Request.Campaign, p.job.AckWait())
 	if answer := p.judge(state, holds, err); answer.Verdict != policy.Go {
 		leave()
 		return p.takeBack(ctx, answer)
@@ -335,11 +335,11 @@ func (p *passage) gate() *policy.Refusal {
 
 // ask asks the gates of the group. state is the host's, if it was probed.
 func (p *passage) ask(state *restart.State) policy.Answer {
-	holds, _, err := p.cfg.Control.Holds(p.job.AckWait())
+	holds, _, err := p.cfg.Control.Holds(p.job.Request.Campaign, p.job.AckWait())
 	return p.judge(state, holds, err)
 }
 
-// judge asks the gates about what holds the group back; err is why nobody can tell.
+// judge asks the gates about what holds the group or the request back; err is why nobody can tell.
 func (p *passage) judge(state *restart.State, holds []policy.Hold, err error) policy.Answer {
 	answer := p.cfg.Rules.Ask(policy.Asked{Request: p.job.Request, State: state, Paused: holds, Now: time.Now()})
 	if err != nil && answer.Verdict != policy.Never {

@@ -656,7 +656,7 @@ func (w *worker) Probe(ctx context.Context, _ restart.Host) (restart.State, erro
 // propertyControl is the group's control, which all workers hear at once.
 type propertyControl universe
 
-func (c *propertyControl) Holds(ackWait time.Duration) ([]policy.Hold, time.Duration, error) {
+func (c *propertyControl) Holds(campaign string, ackWait time.Duration) ([]policy.Hold, time.Duration, error) {
 	since := time.Since(c.began)
 	for _, h := range c.schedule.Holds {
 		switch {
@@ -667,11 +667,19 @@ func (c *propertyControl) Holds(ackWait time.Duration) ([]policy.Hold, time.Dura
 			return byHand, ackWait, nil
 		}
 	}
+	if campaign == c.request.Campaign && c.aborted() {
+		return []policy.Hold{{By: "ann", Aborts: true}}, ackWait, nil
+	}
 	return nil, ackWait, nil
 }
 
-func (c *propertyControl) Enter(ackWait time.Duration) ([]policy.Hold, time.Duration, func(), error) {
-	holds, left, err := c.Holds(ackWait)
+// aborted reports whether the request's campaign is.
+func (c *propertyControl) aborted() bool {
+	return c.schedule.Aborted > 0 && time.Since(c.began) >= c.schedule.Aborted
+}
+
+func (c *propertyControl) Enter(campaign string, ackWait time.Duration) ([]policy.Hold, time.Duration, func(), error) {
+	holds, left, err := c.Holds(campaign, ackWait)
 	return holds, left, func() {}, err
 }
 
@@ -679,9 +687,9 @@ func (c *propertyControl) Fell(context.Context, Outcome) error { return nil }
 func (c *propertyControl) Rose(context.Context) error          { return nil }
 
 func (w *worker) Restart(ctx context.Context, t restart.Trigger) error {
-	if holds, _, err := (*propertyControl)(w.universe).Holds(ackWait); err != nil || len(holds) > 0 {
+	if holds, _, err := (*propertyControl)(w.universe).Holds(w.request.Campaign, ackWait); err != nil || len(holds) > 0 {
 		w.mu.Lock()
-		w.wrong = append(w.wrong, fmt.Sprintf("%s: triggered while the group is held back", w.name))
+		w.wrong = append(w.wrong, fmt.Sprintf("%s: triggered while the group is held back, or the campaign aborted", w.name))
 		w.mu.Unlock()
 	}
 	n := w.begin(opRestart)

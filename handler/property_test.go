@@ -33,6 +33,8 @@ type schedule struct {
 	Down, Unready, ProbeTakes, BlindFrom, BlindUntil time.Duration
 	// Holds are when the group is paused or, if dark, nobody can tell.
 	Holds []heldSpan
+	// Aborted is when the request's campaign is aborted; zero: never.
+	Aborted time.Duration
 
 	Faults []fault
 	Wires  map[op][]wire // of the calls, in order; then all goes well
@@ -161,7 +163,7 @@ func TestRestarter_whateverDiesAHostBootsOnce(t *testing.T) {
 				var trace, wrong []string
 				synctest.Test(t, func(t *testing.T) {
 					r := newRequest(t)
-					r.NotAfter = r.RequestedAt.Add(s.Lifetime)
+					r.NotAfter, r.Campaign = r.RequestedAt.Add(s.Lifetime), "c1"
 					u := newUniverse(s, r)
 					u.play()
 					trace, wrong = u.trace, u.check(g)
@@ -216,6 +218,7 @@ func (u *universe) check(g genre) (wrong []string) {
 		never(l.Outcome.Reason != o.Reason, "dead letter says %s, on record %s", l.Outcome.Reason, o.Reason)
 	}
 
+	never(o.Kind == restart.Cancelled && u.schedule.Aborted == 0, "cancelled, and nobody has aborted its campaign")
 	never(o.Kind == restart.Restarted && h.boots+h.elsewhere == 0, "recorded as restarted, and there was no boot")
 	never(o.Reason == restart.ReasonChangedElsewhere && !g.stale && h.boots > 0, "our own boot is put down to others")
 	never(h.boots == 1 && !g.stale && !mayHaveBooted(o), "the host booted, and on record is %s %s", o.Kind, o.Reason)
@@ -262,6 +265,7 @@ func (g genre) draw(t *rapid.T) schedule {
 			From: lengths(longest).Draw(t, "held from"), For: lengths(longest).Draw(t, "held for"), Dark: rapid.Bool().Draw(t, "dark"),
 		}
 	}), 0, 2).Draw(t, "holds")
+	s.Aborted = rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, time.Second, 30 * time.Second, 5 * time.Minute}).Draw(t, "aborted")
 	for _, o := range []op{opAppend, opSave, opFinish, opSettle, opBury, opLast} {
 		s.Wires[o] = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) wire {
 			w := wire{

@@ -30,11 +30,11 @@ type Store interface {
 	Outcome(ctx context.Context, id uuid.UUID) (Outcome, error)
 }
 
-// A Control says what holds back a group of hosts, and is told what decides that. *control.Group says what its methods
+// A Control says what holds back a group of hosts, and the requests of a campaign, and is told what decides that. *control.Group says what its methods
 // promise.
 type Control interface {
-	Holds(ackWait time.Duration) (holds []policy.Hold, left time.Duration, err error)
-	Enter(ackWait time.Duration) (holds []policy.Hold, left time.Duration, leave func(), err error)
+	Holds(campaign string, ackWait time.Duration) (holds []policy.Hold, left time.Duration, err error)
+	Enter(campaign string, ackWait time.Duration) (holds []policy.Hold, left time.Duration, leave func(), err error)
 	Fell(ctx context.Context, o Outcome) error
 	Rose(ctx context.Context) error
 }

@@ -113,7 +113,7 @@ func pauseText(ctx context.Context, js jetstream.JetStream, group restart.Group)
 	if err != nil {
 		return ""
 	}
-	for _, hold := range control.HoldsOf(state, time.Now()) {
+	for _, hold := range control.HoldsOf(state, "", time.Now()) {
 		text += "; " + plain(hold.String())
 	}
 	return text

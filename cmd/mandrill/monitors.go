@@ -126,16 +126,16 @@ type guardedGroup struct {
 }
 
 // Holds implements handler.Control.
-func (g guardedGroup) Holds(ackWait time.Duration) ([]policy.Hold, time.Duration, error) {
+func (g guardedGroup) Holds(campaign string, ackWait time.Duration) ([]policy.Hold, time.Duration, error) {
 	own := g.checks.Holds(g.name) // before the bucket, where they go
-	holds, left, err := g.Group.Holds(ackWait)
+	holds, left, err := g.Group.Holds(campaign, ackWait)
 	return joined(own, holds), left, err
 }
 
 // Enter implements handler.Control.
-func (g guardedGroup) Enter(ackWait time.Duration) ([]policy.Hold, time.Duration, func(), error) {
+func (g guardedGroup) Enter(campaign string, ackWait time.Duration) ([]policy.Hold, time.Duration, func(), error) {
 	own := g.checks.Holds(g.name)
-	holds, left, leave, err := g.Group.Enter(ackWait)
+	holds, left, leave, err := g.Group.Enter(campaign, ackWait)
 	return joined(own, holds), left, leave, err
 }
 

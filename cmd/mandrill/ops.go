@@ -19,7 +19,7 @@ func (s *service) problems() (problems []ops.Problem) {
 		problems = append(problems, ops.Problem{Name: "nats", Detail: "not connected to NATS at " + s.endpoint.shown})
 	}
 	for _, g := range s.groups {
-		if _, _, err := g.control.Holds(s.cfg.AckWait); err != nil {
+		if _, _, err := g.control.Holds("", s.cfg.AckWait); err != nil {
 			problems = append(problems, ops.Problem{Name: "control", Detail: err.Error()})
 		}
 		if n := g.bounded.Strays(); n > 0 {

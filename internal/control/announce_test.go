@@ -248,7 +248,7 @@ func TestAnnouncer_WritesOnceForEachNewsAndKeepsNothingOfWhatIsOver(t *testing.T
 		why := fmt.Sprint("release ", i)
 		revision := f.pause(t, group, control.ByHand, why).Revision
 		eventually(t, "pause confirmed", func() bool { return w.Confirmed() >= revision })
-		if _, _, err := w.Holds(ackWait); err != nil {
+		if _, _, err := w.Holds("", ackWait); err != nil {
 			t.Error(err)
 		}
 		want = append(want, "paused default manual: "+why)

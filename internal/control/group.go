@@ -57,20 +57,20 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 	return &Group{cfg: cfg, entered: map[uint64]int{}}, nil
 }
 
-// Holds returns what holds the group back now, and for how long from now on nothing else can be true, for a lease of
-// ackWait. An error means that nobody can tell.
-func (g *Group) Holds(ackWait time.Duration) (holds []policy.Hold, left time.Duration, err error) {
+// Holds returns what holds the group back now, or only the requests of a campaign, and for how long from now on nothing
+// else can be true, for a lease of ackWait. An error means that nobody can tell.
+func (g *Group) Holds(campaign string, ackWait time.Duration) (holds []policy.Hold, left time.Duration, err error) {
 	state, confirmed := g.cfg.Watcher.State(g.cfg.Group)
-	return g.holds(state, confirmed, ackWait)
+	return g.holds(state, campaign, confirmed, ackWait)
 }
 
 // Enter is Holds for a trigger that follows at once. Until leave is called, the group does not confirm that it knows
 // anything newer than the trigger was told.
-func (g *Group) Enter(ackWait time.Duration) (holds []policy.Hold, left time.Duration, leave func(), err error) {
+func (g *Group) Enter(campaign string, ackWait time.Duration) (holds []policy.Hold, left time.Duration, leave func(), err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	state, confirmed, revision := g.cfg.Watcher.revisionOf(g.cfg.Group)
-	holds, left, err = g.holds(state, confirmed, ackWait)
+	holds, left, err = g.holds(state, campaign, confirmed, ackWait)
 	g.entered[revision]++
 	return holds, left, func() { g.leave(revision) }, err
 }
@@ -83,7 +83,7 @@ func (g *Group) leave(revision uint64) {
 	}
 }
 
-// Confirmed returns the bucket's revision that the group has heard of, and whose pauses nothing that it triggers passes
+// Confirmed returns the bucket's revision that the group has heard of, and whose pauses and aborts nothing that it triggers passes
 // by any more: what it triggered before has been given to the driver, and answered or given up.
 func (g *Group) Confirmed() uint64 {
 	g.mu.Lock()
@@ -95,7 +95,7 @@ func (g *Group) Confirmed() uint64 {
 	return confirmed
 }
 
-func (g *Group) holds(state State, confirmed time.Time, ackWait time.Duration) (holds []policy.Hold, left time.Duration, err error) {
+func (g *Group) holds(state State, campaign string, confirmed time.Time, ackWait time.Duration) (holds []policy.Hold, left time.Duration, err error) {
 	now := g.cfg.Now()
 	// The monotonic clock stands still while a machine sleeps, the wall clock may be set.
 	age := max(now.Sub(confirmed), now.Round(0).Sub(confirmed.Round(0)))
@@ -103,12 +103,16 @@ func (g *Group) holds(state State, confirmed time.Time, ackWait time.Duration) (
 	if confirmed.IsZero() || left <= 0 {
 		return nil, 0, fmt.Errorf("cannot tell what holds group %q back: bucket %q has not answered for %s", g.cfg.Group, stream.Control, ackWait-ackWait/10)
 	}
-	return HoldsOf(state, now), left, nil
+	return HoldsOf(state, campaign, now), left, nil
 }
 
-// HoldsOf returns what holds a group in the state back at the time, as the gates want to hear it.
-func HoldsOf(s State, now time.Time) []policy.Hold {
+// HoldsOf returns what holds a group in the state back at the time, and the requests of a campaign, if it is not empty,
+// as the gates want to hear it.
+func HoldsOf(s State, campaign string, now time.Time) []policy.Hold {
 	var holds []policy.Hold
+	if hold, ok := s.Aborted[campaign]; ok {
+		holds = append(holds, hold)
+	}
 	for _, p := range s.InForce(now) {
 		holds = append(holds, policy.Hold{Reason: string(p.Cause), Why: p.Why, By: p.By, Until: p.Until})
 	}
@@ -148,6 +152,8 @@ func (g *Group) Rose(ctx context.Context) error {
 	if state, _ := g.cfg.Watcher.State(g.cfg.Group); len(state.Row) == 0 {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, deriveTimeout)
+	defer cancel()
 	_, err := changeRow(ctx, g.cfg.KV, g.cfg.Group, func(Row) Row { return nil })
 	return err
 }
@@ -260,7 +266,7 @@ func Derive(ctx context.Context, js jetstream.JetStream, kv jetstream.KeyValue, 
 	return derive(ctx, js, group, time.Now(), func(ctx context.Context) (State, error) { return Read(ctx, kv, group) })
 }
 
-// deriveTimeout bounds one comparison with the consumer.
+// deriveTimeout bounds one comparison with the consumer, and one change of the row.
 const deriveTimeout = 5 * time.Second
 
 // derive looks at the consumer before the bucket: an entry is there before the consumer is paused for it, so a pause that

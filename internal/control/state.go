@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/mayhem-mandrill/mandrill/internal/policy"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
@@ -21,6 +22,8 @@ type State struct {
 	Pauses []Pause // of the group and of all groups, sorted by key; also those whose time is over
 	Budget Budget  // the zero Budget: nobody has set one
 	Row    Row
+	// Aborted are, by their id, the campaigns that were aborted, of this group or any other. Nobody may change it.
+	Aborted map[string]policy.Hold
 }
 
 // InForce returns the pauses that hold the group back at the time.
@@ -60,6 +63,7 @@ type entries struct {
 	sorted     []Pause // by key, once all are read: every look at a group's state goes through them
 	budgets    map[restart.Group]Budget
 	rows       map[restart.Group]Row
+	aborted    map[string]policy.Hold
 	told       map[string]marker // by the key of the pause
 	unreadable []error           // what harms nobody where it is left out
 }
@@ -71,7 +75,7 @@ func (e *entries) of(group restart.Group) State {
 			s.Pauses = append(s.Pauses, p)
 		}
 	}
-	s.Budget, s.Row = e.budgets[group], e.rows[group]
+	s.Budget, s.Row, s.Aborted = e.budgets[group], e.rows[group], e.aborted
 	return s
 }
 
@@ -89,6 +93,7 @@ func load(ctx context.Context, kv jetstream.KeyValue) (_ *entries, revision uint
 	defer func() { _ = watcher.Stop() }() // which only a closed connection refuses
 	e := &entries{
 		pauses: map[string]Pause{}, budgets: map[restart.Group]Budget{}, rows: map[restart.Group]Row{}, told: map[string]marker{},
+		aborted: map[string]policy.Hold{},
 	}
 	for {
 		select {
@@ -124,10 +129,21 @@ func (e *entries) add(key string, value []byte, revision uint64) {
 		e.budgets[restart.Group(group)], err = parse[Budget](key, value)
 	} else if group, ok := strings.CutPrefix(key, stream.RowPrefix); ok {
 		e.rows[restart.Group(group)], err = parse[Row](key, value)
+	} else if campaign, ok := strings.CutPrefix(key, stream.AbortPrefix); ok {
+		e.aborted[campaign] = parseAbort(key, value)
 	}
 	if err != nil {
 		e.unreadable = append(e.unreadable, err)
 	}
+}
+
+// parseAbort returns the hold that an abort mark is. One that cannot be read aborts its campaign too: it stands there.
+func parseAbort(key string, value []byte) policy.Hold {
+	mark, err := parse[struct{ By, Why string }](key, value)
+	if err != nil {
+		mark.By, mark.Why = "somebody", err.Error()
+	}
+	return policy.Hold{Reason: string(policy.GateAborted), Why: mark.Why, By: mark.By, Aborts: true}
 }
 
 func parse[T any](key string, value []byte) (v T, err error) {

@@ -3,6 +3,7 @@ package control_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -119,7 +120,7 @@ func (f *fleet) ensureConsumer(t *testing.T, s stream.Settings) {
 // holds returns the reasons that hold the group back, as the worker knows.
 func (w *worker) holds(t *testing.T) []string {
 	t.Helper()
-	holds, _, err := w.Holds(ackWait)
+	holds, _, err := w.Holds("", ackWait)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,11 +152,11 @@ func eventually(t *testing.T, what string, true func() bool) {
 func TestWatcher_WhatItKnowsIsGoodForALeaseAndNoLonger(t *testing.T) {
 	f := newFleet(t)
 	w := f.worker(t, "worker-1", policy.Rules{})
-	if _, left, err := w.Holds(ackWait); err != nil || left <= 0 || left > ackWait {
+	if _, left, err := w.Holds("", ackWait); err != nil || left <= 0 || left > ackWait {
 		t.Fatalf("Holds: got %s, %v, want most of %s", left, err, ackWait)
 	}
 	w.clock = ackWait
-	if _, left, err := w.Holds(ackWait); err == nil || left != 0 {
+	if _, left, err := w.Holds("", ackWait); err == nil || left != 0 {
 		t.Errorf("Holds a lease later: got %s, %v, want an error", left, err)
 	}
 	w.look(t)
@@ -174,7 +175,7 @@ func TestWatcher_WhatItKnowsIsGoodForALeaseAndNoLonger(t *testing.T) {
 func TestGroup_ConfirmsAPauseOnlyOnceEveryTriggerThatDidNotHearOfItHasEnded(t *testing.T) {
 	f := newFleet(t)
 	w := f.worker(t, "worker-1", policy.Rules{})
-	holds, _, leave, err := w.Enter(ackWait)
+	holds, _, leave, err := w.Enter("", ackWait)
 	if err != nil || len(holds) != 0 {
 		t.Fatalf("Enter: got %+v, %v, want nothing in the way", holds, err)
 	}
@@ -183,7 +184,7 @@ func TestGroup_ConfirmsAPauseOnlyOnceEveryTriggerThatDidNotHearOfItHasEnded(t *t
 		t.Fatal(err)
 	}
 	w.look(t)
-	holds, _, leaveToo, err := w.Enter(ackWait)
+	holds, _, leaveToo, err := w.Enter("", ackWait)
 	if err != nil || len(holds) != 1 {
 		t.Fatalf("Enter: got %+v, %v, want the pause", holds, err)
 	}
@@ -200,6 +201,34 @@ func TestGroup_ConfirmsAPauseOnlyOnceEveryTriggerThatDidNotHearOfItHasEnded(t *t
 	}
 }
 
+// Fear: a campaign was aborted, and a worker that has confirmed that triggers what it had asked for.
+func TestGroup_HoldsTheRequestsOfAnAbortedCampaignAndNoOthers(t *testing.T) {
+	f := newFleet(t)
+	w := f.worker(t, "worker-1", policy.Rules{})
+	for key, mark := range map[string]string{"one": `{"by":"ann","why":"wrong image"}`, "two": "not a mark"} {
+		if _, err := f.kv.PutString(t.Context(), stream.AbortPrefix+key, mark); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.look(t)
+	for campaign, want := range map[string]string{"one": "aborted ann: wrong image", "two": "aborted somebody: ", "three": "", "": ""} {
+		holds, _, leave, err := w.Enter(campaign, ackWait)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leave()
+		got := ""
+		for _, h := range holds {
+			if got += h.Reason + " " + h.By + ": " + h.Why; !h.Aborts {
+				t.Errorf("campaign %q: %+v does not abort it", campaign, h)
+			}
+		}
+		if got != want && (campaign != "two" || !strings.HasPrefix(got, want)) {
+			t.Errorf("campaign %q is held by %q, want %q", campaign, got, want)
+		}
+	}
+}
+
 func TestWatcher_ThatHasNeverLookedHoldsEverythingBack(t *testing.T) {
 	f := newFleet(t)
 	watcher, err := control.NewWatcher(control.WatcherConfig{Conn: f.server.Connect(t), KV: f.kv, Every: time.Second})
@@ -210,7 +239,7 @@ func TestWatcher_ThatHasNeverLookedHoldsEverythingBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := g.Holds(ackWait); err == nil {
+	if _, _, err := g.Holds("", ackWait); err == nil {
 		t.Error("Holds: got nil, want an error")
 	}
 }

@@ -216,7 +216,7 @@ func (e *explainer) clears(asked policy.Asked, from time.Time) (at time.Time, an
 	e.delays(asked, e.Now)
 	for at = from; ; at = answer.Wait.Until {
 		e.delays(asked, at)
-		asked.Now, asked.Paused = at, control.HoldsOf(e.Control, at)
+		asked.Now, asked.Paused = at, control.HoldsOf(e.Control, asked.Request.Campaign, at)
 		answer = e.Rules.Ask(asked)
 		if answer.Verdict != policy.Later || !answer.Wait.Until.After(at) {
 			return at, answer
@@ -237,7 +237,7 @@ func (e *explainer) delays(asked policy.Asked, at time.Time) {
 
 // holds adds what holds the group at a time, each hold by itself, as the gate sees it.
 func (e *explainer) holds(at time.Time) {
-	for _, hold := range control.HoldsOf(e.Control, at) {
+	for _, hold := range control.HoldsOf(e.Control, "", at) {
 		for _, o := range (policy.Rules{}).All(policy.Asked{Paused: []policy.Hold{hold}, Now: at}) {
 			if o.Gate == policy.GatePause && o.Verdict == policy.Later {
 				e.add(Cause{Code: codeOf(hold), Detail: o.Wait.Detail, Blocks: true, Until: o.Wait.Until})
@@ -261,7 +261,7 @@ func codeOf(hold policy.Hold) Code {
 // refusals adds what refuses the request for good when it comes up, and returns the first, which is what it ends with.
 // A request that would expire while it waits is not refused yet: what it waits for may be ended by hand.
 func (e *explainer) refusals(asked policy.Asked, at time.Time, elsewhere bool) *policy.Refusal {
-	asked.Now = at
+	asked.Now, asked.Paused = at, control.HoldsOf(e.Control, asked.Request.Campaign, at)
 	var first *policy.Refusal
 	for _, o := range e.Rules.All(asked) {
 		switch {

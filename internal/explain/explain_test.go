@@ -186,6 +186,17 @@ func TestExplain(t *testing.T) {
 			[]string{"if a worker runs on this machine"},
 		},
 		{
+			"its campaign was aborted, and the group is paused",
+			[]change{paused(control.ByHand, never), func(_ *testing.T, f *explain.Facts) {
+				f.Queued.Request.Campaign = "c1"
+				f.Control.Aborted = map[string]policy.Hold{"c1": {By: "ann", Why: "wrong image", Aborts: true}}
+			}},
+			explain.VerdictWillEnd,
+			[]string{"!pause", "!aborted"},
+			never,
+			[]string{"its campaign c1 was aborted by ann: wrong image", "ends cancelled"},
+		},
+		{
 			"host is not up for long enough",
 			[]change{func(_ *testing.T, f *explain.Facts) { f.Queued.Request.MinUptime = restart.Duration(2 * time.Hour) }},
 			explain.VerdictWillEnd,

@@ -36,6 +36,10 @@ func drawFacts(t *rapid.T) explain.Facts {
 			f.Control.Pauses = append(f.Control.Pauses, p)
 		})
 	}
+	maybe("aborted", func() {
+		f.Queued.Request.Campaign = "c1"
+		f.Control.Aborted = map[string]policy.Hold{"c1": {By: "ann", Aborts: true}}
+	})
 	maybe("windows", func() {
 		open := rapid.SampledFrom([]string{"22:00-04:00", "sat 01:00-02:00", "09:00-12:01", "mon 12:00-13:00", "mon-fri 00:00-24:00"}).Draw(t, "open")
 		var err error
@@ -63,7 +67,7 @@ func drawFacts(t *rapid.T) explain.Facts {
 }
 
 func asks(f explain.Facts, at time.Time) policy.Answer {
-	return f.Rules.Ask(policy.Asked{Request: f.Queued.Request, State: f.State, Paused: control.HoldsOf(f.Control, at), Now: at})
+	return f.Rules.Ask(policy.Asked{Request: f.Queued.Request, State: f.State, Paused: control.HoldsOf(f.Control, f.Queued.Request.Campaign, at), Now: at})
 }
 
 func blocks(r explain.Report) bool {

@@ -50,6 +50,7 @@ const (
 	CauseDeny      Code = "deny"
 	CauseOnly      Code = "only"
 	CauseSelf      Code = "self"
+	CauseAborted   Code = "aborted"    // its campaign was
 	CauseMinUptime Code = "min_uptime" // or only delays it, where the uptime cannot be told
 	CauseDryRun    Code = "dry_run"
 	CauseMalformed Code = "malformed" // no gate: the message cannot be read

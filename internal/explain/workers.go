@@ -34,7 +34,7 @@ func (e *explainer) workers(handed bool) {
 // pausedWithoutReason adds that the consumer is paused where the control bucket does not say why, and returns when the
 // message can be handed out, not before from.
 func (e *explainer) pausedWithoutReason(from time.Time) time.Time {
-	if e.Consumer == nil || !e.Consumer.PausedUntil.After(e.Now) || len(control.HoldsOf(e.Control, e.Now)) > 0 {
+	if e.Consumer == nil || !e.Consumer.PausedUntil.After(e.Now) || len(control.HoldsOf(e.Control, "", e.Now)) > 0 {
 		return from
 	}
 	until := e.Consumer.PausedUntil

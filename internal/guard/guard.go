@@ -196,6 +196,23 @@ func (g *Guard) judge() {
 // The caller must not change what it gets.
 func (g *Guard) Holds(group restart.Group) []policy.Hold { return (*g.holds.Load())[group] }
 
+// GoodSince returns since when the results of all monitors of the group have been good without a break, on this worker,
+// and false if those of one are not. Where no monitor guards the group, they have been so always: since the zero time.
+func (g *Guard) GoodSince(group restart.Group) (since time.Time, good bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, p := range g.posts {
+		switch m := p.monitor; {
+		case p.group != group:
+		case m.row == 0:
+			return time.Time{}, false
+		case m.good.After(since):
+			since = m.good
+		}
+	}
+	return since, true
+}
+
 // Failing returns the names of the monitors that are failed now, in the order of the configuration.
 func (g *Guard) Failing() (names []string) {
 	g.mu.Lock()

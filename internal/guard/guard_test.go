@@ -717,3 +717,30 @@ func TestNew_RefusesWhatItCannotStoreOrDo(t *testing.T) {
 		}
 	}
 }
+
+// A campaign goes on after its group's checks have been good for a while: one result that was not begins that anew.
+func TestGuard_GoodSinceIsTheFirstOfTheGoodResultsInARow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, config(newBucket(), "worker-1", 0))
+		want := func(since time.Time, good bool) {
+			t.Helper()
+			if got, ok := w.GoodSince(group); ok != good || !got.Equal(since) {
+				t.Errorf("got %s, %v, want %s, %v", got, ok, since, good)
+			}
+		}
+		want(time.Time{}, false)
+		w.sees(good)
+		first := time.Now()
+		time.Sleep(time.Second)
+		w.sees(good)
+		want(first, true)
+		w.sees(unknown) // which is not enough to be failed
+		want(time.Time{}, false)
+		time.Sleep(time.Second)
+		w.sees(good)
+		want(time.Now(), true)
+		if since, ok := w.GoodSince("db"); !ok || !since.IsZero() {
+			t.Errorf("a group that no monitor guards: got %s, %v, want always", since, ok)
+		}
+	})
+}

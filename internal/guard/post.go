@@ -15,16 +15,20 @@ type guarding struct {
 
 	failures uint64 // how many times it became failed
 	since    time.Time
-	seen     string // by which it failed the last time
-	results  uint64 // of it so far
-	goods    int    // of which it was good, and they too
-	row      int    // of which since any other
+	seen     string    // by which it failed the last time
+	results  uint64    // of it so far
+	goods    int       // of which it was good, and they too
+	row      int       // of which since any other
+	good     time.Time // when the first of those came
 }
 
 func (m *guarding) observe(o monitor.Observation) {
 	m.state = o.After
 	m.results++
 	if o.Result.Verdict == monitor.Good && o.After == monitor.StateGood {
+		if m.row == 0 {
+			m.good = o.At
+		}
 		m.goods, m.row = m.goods+1, m.row+1
 	} else {
 		m.row = 0

@@ -113,7 +113,7 @@ var reasons = map[restart.Kind][]restart.Reason{
 		restart.ReasonMinUptime, restart.ReasonDenied, restart.ReasonNotListed, restart.ReasonSelf, restart.ReasonDryRun,
 	},
 	restart.Expired:   {restart.ReasonNotAfter},
-	restart.Cancelled: {restart.ReasonByHand},
+	restart.Cancelled: {restart.ReasonByHand, restart.ReasonAborted},
 	restart.Dead: {
 		restart.ReasonMalformed, restart.ReasonIDReused, restart.ReasonPoison, restart.ReasonAttempts, restart.ReasonPermanent,
 		restart.ReasonNotReady, restart.ReasonUnconfirmed, restart.ReasonJournalHorizon,

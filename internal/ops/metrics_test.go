@@ -230,6 +230,7 @@ mandrill_monitor_seconds{monitor="shop"} 1.5
 mandrill_monitor_tls_expiry_seconds{monitor="shop"} 1.9e+09
 mandrill_monitor_up{monitor="port"} 0
 mandrill_monitor_up{monitor="shop"} 1
+mandrill_outcomes_total{group="web",outcome="cancelled",reason="aborted"} 0
 mandrill_outcomes_total{group="web",outcome="cancelled",reason="by_hand"} 0
 mandrill_outcomes_total{group="web",outcome="dead",reason="attempts"} 0
 mandrill_outcomes_total{group="web",outcome="dead",reason="id_reused"} 0

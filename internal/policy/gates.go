@@ -70,12 +70,26 @@ func (r Rules) self(a Asked) Answer {
 	return Answer{Verdict: Go}
 }
 
+func (Rules) aborted(a Asked) Answer {
+	for _, hold := range a.Paused {
+		if !hold.Aborts {
+			continue
+		}
+		detail := fmt.Sprintf("its campaign %s was aborted by %s", a.Request.Campaign, hold.By)
+		if hold.Why != "" {
+			detail += ": " + hold.Why
+		}
+		return never(&Refusal{restart.Cancelled, restart.ReasonAborted, detail})
+	}
+	return Answer{Verdict: Go}
+}
+
 func (r Rules) pause(a Asked) Answer {
 	var longest *Hold
 	count := 0
 	for i := range a.Paused {
 		hold := &a.Paused[i]
-		if !hold.Until.IsZero() && !a.Now.Before(hold.Until) {
+		if hold.Aborts || !hold.Until.IsZero() && !a.Now.Before(hold.Until) {
 			continue
 		}
 		count++

@@ -237,6 +237,21 @@ func TestGate_Pause(t *testing.T) {
 	}
 }
 
+func TestGate_Aborted(t *testing.T) {
+	a := ask()
+	a.Request.Campaign = "c1"
+	wantOpinion(t, policy.GateAborted, policy.Rules{}, a, goes)
+	a.Paused = []policy.Hold{{By: "ann", Why: "wrong image", Aborts: true}}
+	want := policy.Answer{Verdict: policy.Never, Refusal: policy.Refusal{
+		Kind: restart.Cancelled, Reason: restart.ReasonAborted, Detail: "its campaign c1 was aborted by ann: wrong image",
+	}}
+	wantOpinion(t, policy.GateAborted, policy.Rules{}, a, want)
+	a.Paused = append([]policy.Hold{{Reason: "manual"}}, a.Paused...)
+	if got := (policy.Rules{}).Ask(a); got != want {
+		t.Errorf("paused too: got %+v, want %+v", got, want)
+	}
+}
+
 func TestGate_Window(t *testing.T) {
 	nightly := []string{"mon-fri 22:00-24:00"}
 	berlin := mustLoad(t, "Europe/Berlin")
@@ -348,7 +363,10 @@ func TestAsk_IsDecidedByTheFirstNo(t *testing.T) {
 		{policy.GateDeny, false, policy.Never, restart.ReasonDenied, func(r *policy.Rules, _ *policy.Asked) { r.Deny = policy.Patterns{"db-*"} }},
 		{policy.GateOnly, false, policy.Never, restart.ReasonNotListed, func(r *policy.Rules, _ *policy.Asked) { r.Only = policy.Patterns{"web-*"} }},
 		{policy.GateSelf, true, policy.Never, restart.ReasonSelf, func(r *policy.Rules, _ *policy.Asked) { r.Self.Boot = "boot 1" }},
-		{policy.GatePause, false, policy.Later, "", func(_ *policy.Rules, a *policy.Asked) { a.Paused = []policy.Hold{{}} }},
+		{policy.GateAborted, false, policy.Never, restart.ReasonAborted, func(_ *policy.Rules, a *policy.Asked) {
+			a.Paused = append(a.Paused, policy.Hold{Aborts: true})
+		}},
+		{policy.GatePause, false, policy.Later, "", func(_ *policy.Rules, a *policy.Asked) { a.Paused = append(a.Paused, policy.Hold{}) }},
 		{policy.GateWindow, false, policy.Later, "", func(r *policy.Rules, _ *policy.Asked) {
 			r.Windows = mustParse(t, []string{"22:00-04:00"}, nil, "UTC")
 		}},

@@ -28,16 +28,18 @@ type Rules struct {
 type Asked struct {
 	Request restart.Request
 	State   *restart.State // of the host, as just probed; nil: it was not probed yet
-	Paused  []Hold         // what holds the request's group
+	Paused  []Hold         // what holds the request's group, or the request
 	Now     time.Time
 }
 
-// A Hold is one reason for which a group is paused.
+// A Hold is one reason for which a group is paused, or a request must not be met any more.
 type Hold struct {
 	Reason string // which pause it is, such as manual
 	Why    string // a sentence for people
 	By     string
 	Until  time.Time // when it ends by itself; zero: not before somebody resumes the group
+	// Aborts is whether it is for good, because the request's campaign was aborted.
+	Aborts bool
 }
 
 // An Answer says whether a request's host may be restarted. The zero Answer is nobody's, and not a Go.
@@ -79,6 +81,7 @@ const (
 	GateDeny      Gate = "deny"
 	GateOnly      Gate = "only"
 	GateSelf      Gate = "self"
+	GateAborted   Gate = "aborted"
 	GatePause     Gate = "pause"
 	GateWindow    Gate = "window"
 	GateMinUptime Gate = "min_uptime"
@@ -101,6 +104,7 @@ var gates = []struct {
 	{GateDeny, Rules.deny},
 	{GateOnly, Rules.only},
 	{GateSelf, Rules.self},
+	{GateAborted, Rules.aborted},
 	{GatePause, Rules.pause},
 	{GateWindow, Rules.window},
 	{GateMinUptime, Rules.minUptime},

@@ -13,7 +13,7 @@ const (
 	Restarted Kind = "restarted" // another boot was verified
 	Skipped   Kind = "skipped"   // a gate said no, for good
 	Expired   Kind = "expired"   // its not_after passed
-	Cancelled Kind = "cancelled" // by hand, before the trigger
+	Cancelled Kind = "cancelled" // by hand, or with its campaign, before the trigger
 	Dead      Kind = "dead"      // given up; also in the dead-letter stream
 	Unknown   Kind = "unknown"   // triggered, and how it ended was lost with a database; found by a repair
 )
@@ -34,6 +34,7 @@ const (
 	ReasonDryRun           Reason = "dry_run"           // skipped: it would have been restarted
 	ReasonNotAfter         Reason = "not_after"         // expired
 	ReasonByHand           Reason = "by_hand"           // cancelled
+	ReasonAborted          Reason = "aborted"           // cancelled: its campaign was aborted
 	ReasonMalformed        Reason = "malformed"         // dead: cannot be read
 	ReasonIDReused         Reason = "id_reused"         // dead: the id belongs to another host's request
 	ReasonPoison           Reason = "poison"            // dead: delivered too often without a trigger

@@ -156,6 +156,11 @@ func RequeueID(of uuid.UUID) uuid.UUID {
 	return uuid.NewSHA1(derivedSpace, []byte("requeue/"+of.String()))
 }
 
+// CampaignID returns the id of a campaign's request for a host: the same each time it is asked for.
+func CampaignID(campaign uuid.UUID, host Host) uuid.UUID {
+	return uuid.NewSHA1(derivedSpace, []byte("campaign/"+campaign.String()+"/"+string(host)))
+}
+
 // derivedSpace is the name space of the ids that are derived from durable things.
 var derivedSpace = uuid.MustParse("0f6b8a52-93c1-5c7e-8d14-6d616e647269")
 

@@ -427,3 +427,11 @@ func BenchmarkDecode(b *testing.B) {
 		})
 	}
 }
+
+func TestCampaignID_DependsOnCampaignAndHostAndNothingElse(t *testing.T) {
+	a, b := uuid.New(), uuid.New()
+	ids := []uuid.UUID{restart.CampaignID(a, "web-1"), restart.CampaignID(a, "web-2"), restart.CampaignID(b, "web-1")}
+	if restart.CampaignID(a, "web-1") != ids[0] || ids[0] == ids[1] || ids[0] == ids[2] || ids[0].Version() != 5 {
+		t.Errorf("got %v", ids)
+	}
+}

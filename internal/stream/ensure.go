@@ -45,7 +45,7 @@ type Streams struct {
 // messages and there is no journal, it returns ErrJournalMissing. Several workers may call it at the same time, and a
 // crash in between leaves nothing that the next call does not complete.
 func Ensure(ctx context.Context, js jetstream.JetStream, s Settings) (Streams, error) {
-	return retry(ctx, func(ctx context.Context) (Streams, error) { return ensure(ctx, js, s) })
+	return Retry(ctx, func(ctx context.Context) (Streams, error) { return ensure(ctx, js, s) })
 }
 
 func ensure(ctx context.Context, js jetstream.JetStream, s Settings) (Streams, error) {
@@ -93,16 +93,20 @@ func EnsureConsumer(ctx context.Context, js jetstream.JetStream, group restart.G
 	if s.AckWait <= 0 || s.Budget <= 0 {
 		return nil, fmt.Errorf("cannot create a consumer for group %q: ack wait %s and budget %d must both be above zero", group, s.AckWait, s.Budget)
 	}
-	want := consumerConfig(group, s)
-	return retry(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
-		c, err := js.Consumer(ctx, Work, want.Durable)
+	return ensureConsumer(ctx, js, Work, consumerConfig(group, s))
+}
+
+// ensureConsumer creates a consumer of a stream if it is absent and checks it if it is present.
+func ensureConsumer(ctx context.Context, js jetstream.JetStream, stream string, want jetstream.ConsumerConfig) (jetstream.Consumer, error) {
+	return Retry(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
+		c, err := js.Consumer(ctx, stream, want.Durable)
 		if errors.Is(err, jetstream.ErrConsumerNotFound) {
-			c, err = js.CreateConsumer(ctx, Work, want)
+			c, err = js.CreateConsumer(ctx, stream, want)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("cannot use consumer %q of stream %q: %w", want.Durable, Work, err)
+			return nil, fmt.Errorf("cannot use consumer %q of stream %q: %w", want.Durable, stream, err)
 		}
-		if err := checkConsumer(c.CachedInfo().Config, want); err != nil {
+		if err := checkConsumer(stream, c.CachedInfo().Config, want); err != nil {
 			return nil, err
 		}
 		return c, nil
@@ -143,8 +147,9 @@ func create(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamCon
 	return s, nil
 }
 
-// retry tries again what can end well in a moment.
-func retry[T any](ctx context.Context, do func(context.Context) (T, error)) (T, error) {
+// Retry calls do again, for a bounded time, while it ends in what can end well in a moment: somebody else was faster, or
+// a cluster has no leader yet. It bounds each call.
+func Retry[T any](ctx context.Context, do func(context.Context) (T, error)) (T, error) {
 	delays := backoff.NewExponentialBackOff()
 	delays.InitialInterval, delays.MaxInterval = retryDelay, maxRetryDelay
 	return backoff.Retry(ctx, func() (T, error) {
@@ -173,7 +178,7 @@ func temporary(err error) bool {
 	case codeReplicasOnOne:
 		return false
 	default:
-		return api.APIError().Code >= 500
+		return api.APIError().Code >= 500 || IsWrongSequence(err)
 	}
 }
 

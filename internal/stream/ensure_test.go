@@ -471,7 +471,7 @@ func TestEnsureConsumer_NamesEverySettingThatWouldBreakThePromise(t *testing.T) 
 	// The server itself refuses any other policy on a work queue today; the promise does not hang on that.
 	got := consumerConfig("default", testSettings)
 	got.AckPolicy = jetstream.AckNonePolicy
-	wantSetting(t, checkConsumer(got, consumerConfig("default", testSettings)), Work, "mandrill-default", "ack_policy")
+	wantSetting(t, checkConsumer(Work, got, consumerConfig("default", testSettings)), Work, "mandrill-default", "ack_policy")
 }
 
 func TestEnsureConsumer_RefusesToLeaveLeaseOrBudgetToTheServer(t *testing.T) {
@@ -502,7 +502,7 @@ func mustEnsure(t *testing.T, js jetstream.JetStream) Streams {
 
 func createForeign(t *testing.T, js jetstream.JetStream, cfg jetstream.StreamConfig) jetstream.Stream {
 	t.Helper()
-	s, err := retry(t.Context(), func(ctx context.Context) (jetstream.Stream, error) { return js.CreateStream(ctx, cfg) })
+	s, err := Retry(t.Context(), func(ctx context.Context) (jetstream.Stream, error) { return js.CreateStream(ctx, cfg) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,17 @@ const (
 	Work    = "MANDRILL"
 	Journal = "MANDRILL_JOURNAL"
 	Dead    = "MANDRILL_DEAD"
+
+	// Campaigns hands campaigns out that are not over. What they are to do, and how far they are, is in CampaignBucket.
+	Campaigns = "MANDRILL_CAMPAIGN"
+)
+
+// CampaignBucket is the bucket of the campaigns' documents, CampaignBucketStream the stream that it stands on, and
+// CampaignChanges where each change of it passes, on plain NATS, on its way there.
+const (
+	CampaignBucket       = "mandrill-campaigns"
+	CampaignBucketStream = "KV_" + CampaignBucket
+	CampaignChanges      = "$KV." + CampaignBucket + ".>"
 )
 
 // Control is the bucket of what steers the workers of a fleet, ControlStream the stream that it stands on, and
@@ -39,7 +50,10 @@ const (
 	deadPrefix    = "mandrill.dead."
 	outcomePrefix = "mandrill.outcome."
 
-	consumerPrefix = "mandrill-"
+	campaignPrefix = "mandrill.campaign."
+
+	consumerPrefix         = "mandrill-"
+	campaignConsumerPrefix = "mandrill-campaigns-"
 )
 
 // ConsumerName returns the name of a group's one durable consumer.
@@ -133,6 +147,35 @@ func OutcomeSubject(group restart.Group, host restart.Host) string {
 	return outcomePrefix + string(group) + "." + string(host)
 }
 
+// CampaignConsumerName returns the name of the one durable consumer of a group's campaigns.
+func CampaignConsumerName(group restart.Group) string { return campaignConsumerPrefix + string(group) }
+
+// CampaignSubject returns where a campaign is handed to the workers that serve its group.
+func CampaignSubject(group restart.Group, id uuid.UUID) string {
+	return campaignPrefix + string(group) + "." + id.String()
+}
+
+// CampaignFilter returns what the consumer of a group's campaigns takes.
+func CampaignFilter(group restart.Group) string { return campaignPrefix + string(group) + ".*" }
+
+// ParseCampaignSubject returns the group and the campaign that a subject names.
+func ParseCampaignSubject(subject string) (restart.Group, uuid.UUID, error) {
+	rest, ok := strings.CutPrefix(subject, campaignPrefix)
+	g, text, both := strings.Cut(rest, ".")
+	if !ok || !both {
+		return "", uuid.Nil, fmt.Errorf("%q is not a campaign's subject", subject)
+	}
+	group, err := restart.ParseGroup(g)
+	if err != nil {
+		return "", uuid.Nil, fmt.Errorf("subject %q: %w", subject, err)
+	}
+	id, err := uuid.Parse(text)
+	if err != nil || id.String() != text {
+		return "", uuid.Nil, fmt.Errorf("subject %q: %q is not a campaign's id", subject, text)
+	}
+	return group, id, nil
+}
+
 // StoreKey returns where the control bucket says which database a group's workers remember in.
 func StoreKey(group restart.Group) string { return "store." + string(group) }
 
@@ -141,6 +184,7 @@ const (
 	PausePrefix  = "pause."  // then group and cause: what holds a group back
 	BudgetPrefix = "budget." // then group: how many of its messages may be held at once, by all workers together
 	RowPrefix    = "row."    // then group: hosts in a row that did not come back
+	AbortPrefix  = "abort."  // then campaign: it was aborted, and no request of it may trigger anything
 )
 
 // FallbackID returns the id of a work message that brought no usable one: derived from the stream's creation and the

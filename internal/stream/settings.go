@@ -18,6 +18,10 @@ const (
 
 	duplicateWindow = 2 * time.Minute
 
+	// campaignMaxAge is how long a campaign's documents are kept at least after their last write: longer than a campaign
+	// may go on, whose specification is written once.
+	campaignMaxAge = 90 * 24 * time.Hour
+
 	// Least age limits: none may be set, or any may.
 	forever time.Duration = 0
 	anyAge  time.Duration = 1
@@ -89,6 +93,30 @@ func deadConfig() jetstream.StreamConfig {
 	}
 }
 
+func campaignsConfig() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:                 Campaigns,
+		Description:          "Mandrill: campaigns that are not over",
+		Subjects:             []string{campaignPrefix + ">"},
+		Retention:            jetstream.WorkQueuePolicy,
+		MaxMsgsPerSubject:    1,
+		Discard:              jetstream.DiscardNew,
+		DiscardNewPerSubject: true,
+		Duplicates:           duplicateWindow,
+	}
+}
+
+func campaignConsumerConfig(group restart.Group, s Settings) jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Durable:       CampaignConsumerName(group),
+		FilterSubject: CampaignFilter(group),
+		DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       s.AckWait,
+		MaxDeliver:    -1,
+	}
+}
+
 func consumerConfig(group restart.Group, s Settings) jetstream.ConsumerConfig {
 	cfg := jetstream.ConsumerConfig{
 		Durable:       ConsumerName(group),
@@ -135,8 +163,8 @@ func checkStream(got, want jetstream.StreamConfig, minAge time.Duration) error {
 }
 
 // checkConsumer compares what decides whether a message is handed out until it is settled, whole, and to its own group.
-func checkConsumer(got, want jetstream.ConsumerConfig) error {
-	c := check{stream: Work, consumer: want.Durable}
+func checkConsumer(stream string, got, want jetstream.ConsumerConfig) error {
+	c := check{stream: stream, consumer: want.Durable}
 	filters := got.FilterSubjects
 	if got.FilterSubject != "" {
 		filters = []string{got.FilterSubject}
