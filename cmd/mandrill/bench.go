@@ -205,7 +205,9 @@ func (b *benchmark) checkEmpty(ctx context.Context) error {
 }
 
 // benchStreams are what a benchmark makes on a server.
-var benchStreams = []string{stream.Work, stream.Journal, stream.Dead, stream.ControlStream}
+var benchStreams = []string{
+	stream.Work, stream.Journal, stream.Dead, stream.ControlStream, stream.Campaigns, stream.CampaignBucketStream, stream.Schedules,
+}
 
 // disconnect takes the benchmark's streams from somebody else's server, and closes the connection.
 func (b *benchmark) disconnect() error {

@@ -120,8 +120,12 @@ func (w *wheel) cancel(ctx context.Context, wanted wantedRequest, who string, o 
 	if o.reason != "" {
 		detail += ": " + o.reason
 	}
-	if err := cancelRequest(ctx, events, found, stored, who, detail); err != nil {
-		return err
+	stands, err := cancelRequest(ctx, events, found, stored, journal.Event{Worker: who, Reason: restart.ReasonByHand, Detail: detail})
+	if err == nil {
+		err = wantCancelled(stands)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot cancel request %s for %s: %w", found.ID, found.Host, err)
 	}
 	if *o.out == outputJSON {
 		return w.app.printJSON(map[string]any{"cancelled": true, "id": found.ID, "host": found.Host, "group": found.Group})
@@ -173,35 +177,37 @@ func (w *wheel) openJournal(ctx context.Context) (*journal.Journal, error) {
 	return journal.Open(ctx, journal.Config{Conn: w.conn.Conn, Created: info.Created, MaxAge: info.Config.MaxAge})
 }
 
-// cancelRequest appends the event that every later fence meets. Where a fence was first, it returns an error that says
-// what stands there.
-func cancelRequest(ctx context.Context, events *journal.Journal, key journal.Key, stored time.Time, who, detail string) error {
+// errBeyondJournal is why a request that is older than the journal cannot be cancelled. It is triggered no more either.
+var errBeyondJournal = errors.New("it is older than what the journal can vouch for; a worker ends it dead")
+
+// cancelRequest appends the event that every later fence meets, with who and why as given, unless a fence or another end
+// was first. It returns what stands in the journal then.
+func cancelRequest(ctx context.Context, events *journal.Journal, key journal.Key, stored time.Time, e journal.Event) (journal.Event, error) {
 	for {
 		last, err := events.Last(ctx, key)
-		if err != nil {
-			return err
-		}
 		switch {
-		case last.Kind == journal.Cancelled:
-			return nil
-		case last.Kind == journal.Restarting:
-			return fmt.Errorf("cannot cancel request %s for %s: it was triggered, or is about to be, by worker %s at %s",
-				key.ID, key.Host, last.Worker, clockText(last.At))
-		case last.Kind.Terminal():
-			return fmt.Errorf("cannot cancel request %s for %s: it has ended %s (%s) at %s",
-				key.ID, key.Host, last.Kind, last.Reason, clockText(last.At))
+		case err != nil, last.Kind == journal.Restarting, last.Kind.Terminal():
+			return last, err
 		case last.IsZero() && !events.Covers(stored):
-			return fmt.Errorf("cannot cancel request %s for %s: it is older than what the journal can vouch for; a worker ends it dead",
-				key.ID, key.Host)
+			return last, errBeyondJournal
 		}
-		_, err = events.Append(ctx, key, last, journal.Event{
-			Kind: journal.Cancelled, From: last.From, Attempt: last.Attempt, Worker: who, At: time.Now().UTC(),
-			Reason: restart.ReasonByHand, Detail: detail,
-		})
+		e.Kind, e.From, e.Attempt, e.At = journal.Cancelled, last.From, last.Attempt, time.Now().UTC()
+		appended, err := events.Append(ctx, key, last, e)
 		if !errors.Is(err, journal.ErrConflict) {
-			return err
+			return appended, err
 		}
 	}
+}
+
+// wantCancelled returns what is wrong unless a request was cancelled, by whomever.
+func wantCancelled(stands journal.Event) error {
+	switch stands.Kind {
+	case journal.Cancelled:
+		return nil
+	case journal.Restarting:
+		return fmt.Errorf("it was triggered, or is about to be, by worker %s at %s", stands.Worker, clockText(stands.At))
+	}
+	return fmt.Errorf("it has ended %s (%s) at %s", stands.Kind, stands.Reason, clockText(stands.At))
 }
 
 func clockText(t time.Time) string { return timeText(t, secondsTime) }

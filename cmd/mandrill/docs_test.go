@@ -539,26 +539,7 @@ func TestSchema_AgreesWithDecode(t *testing.T) {
 // TestPermissions_OfAPublisherSuffice: a publisher that is given what the manual says, and nothing more, can publish.
 func TestPermissions_OfAPublisherSuffice(t *testing.T) {
 	t.Parallel()
-	allowed := &server.Permissions{Publish: &server.SubjectPermission{}, Subscribe: &server.SubjectPermission{}}
-	for _, b := range blocks(t, "text") {
-		for line := range strings.Lines(b.text) {
-			what, subject, _ := strings.Cut(strings.TrimSpace(line), " ")
-			subject = strings.ReplaceAll(strings.TrimSpace(subject), "<group>", "web")
-			switch {
-			case b.kind != "permissions":
-			case what == "publish":
-				allowed.Publish.Allow = append(allowed.Publish.Allow, subject)
-			case what == "subscribe":
-				allowed.Subscribe.Allow = append(allowed.Subscribe.Allow, subject)
-			default:
-				t.Errorf("%s: %q is no permission", b.page, line)
-			}
-		}
-	}
-	if len(allowed.Publish.Allow) == 0 || len(allowed.Subscribe.Allow) == 0 {
-		t.Fatal("no permissions are all permissions")
-	}
-	broker := startRestricted(t, allowed)
+	broker := startRestricted(t, allowedBy(t, "publisher", "waiter"))
 
 	run := func(args ...string) (stdout, stderr string) {
 		command := exec.CommandContext(t.Context(), "mandrill", append([]string{"publish", "--nats", broker}, args...)...)
@@ -584,6 +565,65 @@ func TestPermissions_OfAPublisherSuffice(t *testing.T) {
 	if !strings.Contains(out, "\tfailed\t") || !strings.Contains(strings.ToLower(out), "permission") {
 		t.Errorf("another group was published to, or nobody said why not: %q", out)
 	}
+}
+
+// TestPermissions_OfCampaignsSuffice: whoever is given what the manual says, and nothing more, can begin campaigns of the
+// group and steer them, and begin none of another.
+func TestPermissions_OfCampaignsSuffice(t *testing.T) {
+	t.Parallel()
+	broker := startRestricted(t, allowedBy(t, "roll", "campaign"))
+	home := t.TempDir()
+	run := func(code int, args ...string) string {
+		t.Helper()
+		command := exec.CommandContext(t.Context(), "mandrill", append(args, "--nats", broker, "--data", home)...)
+		command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home}
+		out, err := command.CombinedOutput()
+		if got, err := exitCodeOf(err); got != code || err != nil {
+			t.Fatalf("%v: got exit code %d, %v, want %d:\n%s", args, got, err, code, out)
+		}
+		if code == 0 && strings.Contains(string(out), "permit") {
+			t.Errorf("%v: got %s", args, out)
+		}
+		return string(out)
+	}
+	run(0, "roll", "cattle-1", "cattle-2", "--group", "web", "--dry-run")
+	id := anyID.FindString(run(0, "roll", "cattle-1", "cattle-2", "--group", "web"))
+	run(0, "campaign", "list")
+	run(0, "campaign", "pause", id[24:])
+	run(0, "campaign", "resume", id)
+	run(0, "campaign", "show", id)
+	run(0, "campaign", "report", id)
+	run(0, "campaign", "abort", id)
+	if out := run(1, "roll", "cattle-1", "--group", "batch"); !strings.Contains(strings.ToLower(out), "permission") {
+		t.Errorf("nobody said why not: %s", out)
+	}
+}
+
+// allowedBy returns what the blocks of the manual allow that have these names, in group web.
+func allowedBy(t *testing.T, names ...string) *server.Permissions {
+	t.Helper()
+	allowed := &server.Permissions{Publish: &server.SubjectPermission{}, Subscribe: &server.SubjectPermission{}}
+	for _, b := range blocks(t, "text") {
+		if b.kind != "permissions" || !slices.Contains(names, b.name) {
+			continue
+		}
+		for line := range strings.Lines(b.text) {
+			what, subject, _ := strings.Cut(strings.TrimSpace(line), " ")
+			subject = strings.ReplaceAll(strings.TrimSpace(subject), "<group>", "web")
+			switch what {
+			case "publish":
+				allowed.Publish.Allow = append(allowed.Publish.Allow, subject)
+			case "subscribe":
+				allowed.Subscribe.Allow = append(allowed.Subscribe.Allow, subject)
+			default:
+				t.Errorf("%s: %q is no permission", b.page, line)
+			}
+		}
+	}
+	if len(allowed.Publish.Allow) == 0 || len(allowed.Subscribe.Allow) == 0 {
+		t.Fatal("no permissions are all permissions")
+	}
+	return allowed
 }
 
 // startRestricted runs a server with our streams and a user who may do only so much, and returns that user's URL.
@@ -616,6 +656,12 @@ func startRestricted(t *testing.T, allowed *server.Permissions) string {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if _, err := stream.Ensure(ctx, js, stream.Settings{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.EnsureControl(ctx, js, stream.Settings{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.EnsureCampaigns(ctx, js, stream.Settings{}); err != nil {
 		t.Fatal(err)
 	}
 	u, err := url.Parse(broker.ClientURL())

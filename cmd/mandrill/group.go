@@ -13,6 +13,7 @@ import (
 
 	"github.com/mayhem-mandrill/mandrill/consumer"
 	"github.com/mayhem-mandrill/mandrill/handler"
+	"github.com/mayhem-mandrill/mandrill/internal/campaign"
 	"github.com/mayhem-mandrill/mandrill/internal/config"
 	"github.com/mayhem-mandrill/mandrill/internal/control"
 	"github.com/mayhem-mandrill/mandrill/internal/deadletter"
@@ -33,6 +34,8 @@ type served struct {
 	metrics  groupMetrics
 	work     *handler.Handler
 	consumer *consumer.Consumer
+
+	campaigns *campaign.Server
 }
 
 // newServed makes what a group has of its own, from the configuration that is in effect for it.
@@ -101,7 +104,8 @@ func thisMachine(cfg config.Config) policy.Self {
 
 // openGroups joins what the groups have in common, journal, store and dead letters, to what each has of its own.
 func (s *service) openGroups(ctx context.Context, o serviceOptions) error {
-	events, err := journal.Open(ctx, journal.Config{
+	var err error
+	s.journal, err = journal.Open(ctx, journal.Config{
 		Conn: s.conn.Conn, Created: s.streams.JournalCreated, MaxAge: s.streams.JournalMaxAge,
 	})
 	if err != nil {
@@ -112,7 +116,7 @@ func (s *service) openGroups(ctx context.Context, o serviceOptions) error {
 		return err
 	}
 	for _, g := range s.groups {
-		if err := s.openGroup(g, events, box, o); err != nil {
+		if err := s.openGroup(g, box, o); err != nil {
 			return err
 		}
 		if _, err := stream.EnsureConsumer(ctx, s.js, g.name, g.control.Settings(s.settingsOf(g.name))); err != nil {
@@ -123,14 +127,14 @@ func (s *service) openGroups(ctx context.Context, o serviceOptions) error {
 }
 
 // openGroup brings a group up to where its messages could be pulled.
-func (s *service) openGroup(g *served, events handler.Journal, box handler.DeadLetters, o serviceOptions) error {
+func (s *service) openGroup(g *served, box handler.DeadLetters, o serviceOptions) error {
 	g.metrics = groupMetrics{s.metrics.Group(g.name)}
 	g.metrics.Driver(g.bounded)
 	cfg := s.cfg.For(g.name)
 	retry := handler.Backoff{Base: cfg.Retry.Base, Cap: cfg.Retry.Cap}
 	restarter, err := handler.NewRestarter(handler.RestarterConfig{
 		Driver: g.bounded, Rules: g.rules, Control: guardedGroup{g.control, g.name, s.checks},
-		Journal: s.between.journal(events), Store: s.between.store(s.store), Tell: s.tell, Worker: s.name, Logger: s.log,
+		Journal: s.between.journal(s.journal), Store: s.between.store(s.store), Tell: s.tell, Worker: s.name, Logger: s.log,
 		ProbeInterval: cfg.ProbeInterval, VerifyTimeout: cfg.VerifyTimeout, StableFor: cfg.StableFor,
 		StoreTimeout: cfg.SaveTimeout,
 		Retry:        retry, MaxAttempts: cfg.Retry.MaxAttempts, MaxDeliveries: cfg.MaxDeliveries,

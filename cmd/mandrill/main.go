@@ -12,6 +12,7 @@ import (
 	_ "time/tzdata" // windows name time zones, and a container may have none
 
 	"github.com/mayhem-mandrill/mandrill/handler"
+	"github.com/mayhem-mandrill/mandrill/internal/campaign"
 	"github.com/mayhem-mandrill/mandrill/internal/config"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/store"
@@ -54,6 +55,8 @@ type seams struct {
 	store    func(store.Store) store.Store
 	journal  func(handler.Journal) handler.Journal
 	delivery func(handler.Delivery) handler.Delivery
+	progress func(campaign.Store) campaign.Store
+	requests func(campaign.Requests) campaign.Requests
 }
 
 func newSeams() seams {
@@ -63,6 +66,8 @@ func newSeams() seams {
 		store:    func(s store.Store) store.Store { return s },
 		journal:  func(j handler.Journal) handler.Journal { return j },
 		delivery: func(d handler.Delivery) handler.Delivery { return d },
+		progress: func(s campaign.Store) campaign.Store { return s },
+		requests: func(r campaign.Requests) campaign.Requests { return r },
 	}
 }
 

@@ -62,10 +62,15 @@ says until when such a worker may trigger something.`,
 
 // A paused is what pause has brought about.
 type paused struct {
-	Group     restart.Group `json:"group"`
-	Until     time.Time     `json:"until,omitzero"`
-	Confirmed []string      `json:"confirmed"` // the workers
-	Missing   []string      `json:"missing"`   // those that were waited for in vain
+	Group restart.Group `json:"group"`
+	Until time.Time     `json:"until,omitzero"`
+	confirmation
+}
+
+// A confirmation is who has confirmed something after which nothing is to be triggered.
+type confirmation struct {
+	Confirmed []string `json:"confirmed"` // the workers
+	Missing   []string `json:"missing"`   // those that were waited for in vain
 	// Unaccounted is how many messages were handed out that no worker which confirmed holds: they wait to be tried again,
 	// or are held by a worker that is cut off and cannot be seen, which may trigger something until Certain.
 	Unaccounted int       `json:"unaccounted"`
@@ -88,8 +93,8 @@ func (w *wheel) pause(ctx context.Context, group restart.Group, o pauseOptions) 
 	if err != nil {
 		return err
 	}
-	result, err := w.awaitPause(ctx, p, revision, within)
-	if err != nil {
+	result := paused{Group: p.Group, Until: p.Until}
+	if result.confirmation, err = w.awaitConfirmed(ctx, "pause", group, revision, within); err != nil {
 		return err
 	}
 	if *o.out == outputJSON {
@@ -107,29 +112,32 @@ func (p paused) String() string {
 	if !p.Until.IsZero() {
 		text += " until " + timeText(p.Until, secondsTime)
 	}
-	text += fmt.Sprintf(": confirmed by %d workers", len(p.Confirmed))
-	if len(p.Confirmed) == 1 {
+	return text + ": " + p.confirmation.String()
+}
+
+func (c confirmation) String() string {
+	text := fmt.Sprintf("confirmed by %d workers", len(c.Confirmed))
+	if len(c.Confirmed) == 1 {
 		text = strings.TrimSuffix(text, "s")
 	}
-	if p.Unaccounted > 0 && len(p.Missing) == 0 {
+	if c.Unaccounted > 0 && len(c.Missing) == 0 {
 		text += fmt.Sprintf("; %d messages wait to be tried again, or are held by a worker that is cut off, which may trigger something until %s",
-			p.Unaccounted, timeText(p.Certain, secondsTime))
+			c.Unaccounted, timeText(c.Certain, secondsTime))
 	}
-	if len(p.Missing) > 0 {
-		text += fmt.Sprintf(", and not by %s, which may trigger nothing any more either", strings.Join(p.Missing, ", "))
+	if len(c.Missing) > 0 {
+		text += fmt.Sprintf(", and not by %s, which may trigger nothing any more either", strings.Join(c.Missing, ", "))
 	}
 	return text
 }
 
-// awaitPause waits until every worker has confirmed the pause, or until one that has not can trigger nothing any more.
-func (w *wheel) awaitPause(ctx context.Context, p control.Pause, revision uint64, within time.Duration) (paused, error) {
+// awaitConfirmed waits until every worker of the group has confirmed what stands in the control bucket at a revision, or
+// until one that has not can trigger nothing any more.
+func (w *wheel) awaitConfirmed(ctx context.Context, what string, group restart.Group, revision uint64, within time.Duration) (confirmation, error) {
 	began := time.Now()
-	result := paused{
-		Group: p.Group, Until: p.Until, Confirmed: []string{}, Missing: []string{}, Certain: began.Add(within).UTC(),
-	}
+	result := confirmation{Confirmed: []string{}, Missing: []string{}, Certain: began.Add(within).UTC()}
 	want := fleet.Wanted{Revision: revision, Within: within}
-	if p.Group != control.AllGroups {
-		want.Group = p.Group
+	if group != control.AllGroups {
+		want.Group = group
 	}
 	c, err := fleet.Confirmed(ctx, w.conn.Conn, want)
 	for _, s := range c.Confirmed {
@@ -139,17 +147,17 @@ func (w *wheel) awaitPause(ctx context.Context, p control.Pause, revision uint64
 		result.Missing = append(result.Missing, i.Worker)
 	}
 	if err == nil {
-		result.Unaccounted, err = w.unaccounted(ctx, p.Group, c.Confirmed)
+		result.Unaccounted, err = w.unaccounted(ctx, group, c.Confirmed)
 	}
 	switch {
 	case ctx.Err() != nil:
-		return result, fmt.Errorf("the pause is stored, and not everybody has confirmed it: %w", context.Cause(ctx))
+		return result, fmt.Errorf("the %s is stored, and not everybody has confirmed it: %w", what, context.Cause(ctx))
 	case err != nil || len(c.Missing) > 0:
 		// Whoever does not answer knows at the latest by then, or knows that it knows nothing.
 		select {
 		case <-time.After(time.Until(began.Add(within))):
 		case <-ctx.Done():
-			return result, fmt.Errorf("the pause is stored, and not everybody has confirmed it: %w", context.Cause(ctx))
+			return result, fmt.Errorf("the %s is stored, and not everybody has confirmed it: %w", what, context.Cause(ctx))
 		}
 	}
 	return result, nil

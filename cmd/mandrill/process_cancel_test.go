@@ -70,7 +70,13 @@ func TestProcess_CancelAndTriggerNeverBothHappen(t *testing.T) {
 	for worker := range 4 {
 		cancelling.Go(func() {
 			for i := worker; i < count; i += 4 {
-				refused[i] = cancelRequest(t.Context(), events, requests[i].Key, requests[i].stored, "ann", "by ann")
+				stands, err := cancelRequest(t.Context(), events, requests[i].Key, requests[i].stored, journal.Event{
+					Worker: "ann", Reason: restart.ReasonByHand, Detail: "by ann",
+				})
+				if err == nil {
+					err = wantCancelled(stands)
+				}
+				refused[i] = err
 			}
 		})
 	}

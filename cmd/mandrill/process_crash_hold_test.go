@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/mayhem-mandrill/mandrill/handler"
+	"github.com/mayhem-mandrill/mandrill/internal/campaign"
 	"github.com/mayhem-mandrill/mandrill/internal/journal"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/store"
@@ -65,14 +66,9 @@ func (h *holder) seams() seams {
 		driver:   func(d restart.Driver) restart.Driver { return heldDriver{d, h} },
 		store:    func(s store.Store) store.Store { return heldStore{s, h} },
 		journal:  func(j handler.Journal) handler.Journal { return heldJournal{j, h} },
-		delivery: func(d handler.Delivery) handler.Delivery {
-			held := heldDelivery{d, h}
-			if h.holds(held.host()) {
-				select {} // its lease was lost on a machine that is slow, and it goes no further by that
-			}
-			h.hold(stepPulled, held.host())
-			return held
-		},
+		delivery: func(d handler.Delivery) handler.Delivery { return &heldDelivery{Delivery: d, holder: h} },
+		progress: func(s campaign.Store) campaign.Store { return &heldProgress{Store: s, holder: h} },
+		requests: func(r campaign.Requests) campaign.Requests { return heldRequests{r, h} },
 	}
 }
 
@@ -203,14 +199,26 @@ func (j heldJournal) Append(ctx context.Context, key journal.Key, last, next jou
 type heldDelivery struct {
 	handler.Delivery
 	holder *holder
+	begun  sync.Once
 }
 
-func (d heldDelivery) host() restart.Host {
+// Deliveries is the first thing that is asked by the goroutine that works on the message.
+func (d *heldDelivery) Deliveries() int {
+	d.begun.Do(func() {
+		if d.holder.holds(d.host()) {
+			select {} // its lease was lost on a machine that is slow, and it goes no further by that
+		}
+		d.holder.hold(stepPulled, d.host())
+	})
+	return d.Delivery.Deliveries()
+}
+
+func (d *heldDelivery) host() restart.Host {
 	envelope, _ := d.Envelope() // every message of these tests can be read
 	return envelope.Host
 }
 
-func (d heldDelivery) Ack(ctx context.Context) error {
+func (d *heldDelivery) Ack(ctx context.Context) error {
 	err := d.Delivery.Ack(ctx)
 	if err == nil {
 		d.holder.hold(stepAcked, d.host())

@@ -220,7 +220,7 @@ func (a *app) requests(cmd *cobra.Command, args []string, cfg config.Config, o p
 			return nil, usagef("publish: name hosts, as arguments or on standard input")
 		}
 		var lines []int
-		if names, lines, err = readHosts(a.stdin); err != nil {
+		if names, lines, err = readHosts(a.stdin, "standard input"); err != nil {
 			return nil, err
 		}
 		from = func(i int) string { return fmt.Sprintf("line %d", lines[i]) }
@@ -244,7 +244,7 @@ func (a *app) requests(cmd *cobra.Command, args []string, cfg config.Config, o p
 }
 
 // readHosts reads a host a line; empty lines and what follows # are left out. lines are the hosts' line numbers.
-func readHosts(r io.Reader) (hosts []string, lines []int, err error) {
+func readHosts(r io.Reader, from string) (hosts []string, lines []int, err error) {
 	scanner := bufio.NewScanner(r)
 	for n := 1; scanner.Scan(); n++ {
 		line, _, _ := strings.Cut(scanner.Text(), "#")
@@ -253,7 +253,7 @@ func readHosts(r io.Reader) (hosts []string, lines []int, err error) {
 		}
 	}
 	if err := scanner.Err(); err != nil {
-		return nil, nil, fmt.Errorf("cannot read hosts from standard input: %w", err)
+		return nil, nil, fmt.Errorf("cannot read hosts from %s: %w", from, err)
 	}
 	return hosts, lines, nil
 }

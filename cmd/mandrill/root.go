@@ -34,6 +34,7 @@ outcome, and no host is restarted twice for one request, whichever worker, NATS 
 	root.SetHelpCommand(a.helpCommand())
 	root.AddCommand(
 		a.demoCommand(), a.workerCommand(), a.publishCommand(), a.historyCommand(), a.replayCommand(), a.deadCommand(),
+		a.rollCommand(), a.campaignCommand(), a.scheduleCommand(),
 		a.statusCommand(), a.monitorCommand(), a.healthCommand(), a.explainCommand(), a.budgetCommand(), a.pauseCommand(), a.resumeCommand(), a.cancelCommand(),
 		a.serverCommand(), a.benchCommand(), a.configCommand(), a.completionCommand(), a.versionCommand(),
 	)

@@ -46,6 +46,7 @@ const scripts = "../../testdata/script"
 //	server NAME VARIABLE          put the URL that 'mandrill server' has printed into a variable
 //	hold URL GROUP CAUSE SPAN     hold a group back by an entry of the control bucket; $UNTIL is when it ends; 0 is never
 //	send URL SUBJECT FILE         store the file in the work stream, as a foreign publisher
+//	id FILE VARIABLE              put the first id that the file, or stdout, has into a variable
 //	address NAME VARIABLE         put the address at which a worker serves health and metrics into a variable
 //	fetch ADDRESS PATH            print what is served there
 //	config-of URL STREAM FILE     create or change a stream to the configuration in the file, by a hand that is not ours
@@ -81,6 +82,7 @@ func TestScript(t *testing.T) {
 			"sums":      scriptSums,
 			"server":    scriptServer,
 			"hold":      scriptHold,
+			"id":        scriptID,
 			"address":   scriptAddress,
 			"fetch":     scriptFetch,
 			"send":      scriptSend,
@@ -317,6 +319,17 @@ func scriptConfigOf(ts *testscript.TestScript, neg bool, args []string) {
 	defer cancel()
 	_, err = js.CreateOrUpdateStream(ctx, config)
 	ts.Check(err)
+}
+
+var anyID = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+
+func scriptID(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) == 2, "id FILE VARIABLE")
+	found := anyID.FindString(ts.ReadFile(args[0]))
+	if found == "" {
+		ts.Fatalf("%s has no id", args[0])
+	}
+	ts.Setenv(args[1], found)
 }
 
 var servedAt = regexp.MustCompile(`"address":"([^"]+)"`)

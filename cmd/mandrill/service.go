@@ -18,6 +18,7 @@ import (
 	"github.com/mayhem-mandrill/mandrill/internal/config"
 	"github.com/mayhem-mandrill/mandrill/internal/control"
 	"github.com/mayhem-mandrill/mandrill/internal/fleet"
+	"github.com/mayhem-mandrill/mandrill/internal/journal"
 	"github.com/mayhem-mandrill/mandrill/internal/monitor"
 	"github.com/mayhem-mandrill/mandrill/internal/notify"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
@@ -46,6 +47,7 @@ type service struct {
 	notifier  *notify.Notifier
 	announcer *control.Announcer
 	js        jetstream.JetStream
+	journal   *journal.Journal
 	groups    []*served
 	closers   closers
 }
@@ -105,6 +107,9 @@ func (a *app) openService(ctx context.Context, cfg config.Config, o serviceOptio
 		return s, err
 	}
 	if err := s.openGroups(ctx, o); err != nil {
+		return s, err
+	}
+	if err := s.openCampaigns(ctx); err != nil {
 		return s, err
 	}
 	return s, s.openAnswers()
@@ -217,6 +222,7 @@ func (s *service) work(ctx context.Context) error {
 	for _, g := range s.groups {
 		group.Go(func() error { return s.pull(running, g) })
 		group.Go(func() error { return g.control.Run(running) })
+		group.Go(func() error { return g.campaigns.Run(running) })
 		group.Go(func() error { return control.WatchStore(running, s.bucket, g.name, s.store.Identity()) })
 	}
 	group.Go(func() error {
@@ -225,6 +231,7 @@ func (s *service) work(ctx context.Context) error {
 	})
 	group.Go(func() error { return s.runMonitors(running) })
 	group.Go(func() error { return s.watch(running) })
+	group.Go(func() error { s.serveSchedules(running); return nil })
 	if s.ops != nil {
 		group.Go(func() error { return s.ops.Run(running) })
 	}

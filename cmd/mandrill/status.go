@@ -35,8 +35,8 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show groups, workers and what is in flight",
 		Long: `Show each group with what is queued and in flight, its budget, what holds it back, its oldest request and the outcomes of
-what was asked for in the last hour; and each worker that answers, with its version, what it holds and its lag. What
-cannot be found out is named.`,
+what was asked for in the last hour; each campaign that is not over; and each worker that answers, with its version, what
+it holds and its lag. What cannot be found out is named.`,
 		Example: `  mandrill status
   mandrill status --watch
   mandrill status --in-flight --output json`,
@@ -75,7 +75,9 @@ type statusReport struct {
 	Workers  []fleet.WorkerStatus `json:"workers"`
 	Silent   []fleet.Instance     `json:"silent"` // workers that are there and do not answer
 	InFlight []fleet.Message      `json:"in_flight,omitempty"`
-	Unknown  []string             `json:"unknown"` // what could not be found out, and why
+	// Campaigns are those that are not over.
+	Campaigns []campaignLine `json:"campaigns,omitempty"`
+	Unknown   []string       `json:"unknown"` // what could not be found out, and why
 }
 
 // A groupReport is how one group stands.
@@ -101,6 +103,8 @@ func (w *wheel) status(ctx context.Context, cfg config.Config, inFlight, watch b
 		}
 	}
 	unknown("outcomes", w.countOutcomes(ctx, cfg, r.Groups))
+	r.Campaigns, err = w.runningCampaigns(ctx, cfg)
+	unknown("campaigns", err)
 	workers, silent, err := fleet.Workers(ctx, w.conn.Conn, workersWait)
 	unknown("workers", err)
 	r.Workers, r.Silent = append(r.Workers, workers...), append(r.Silent, silent...)

@@ -33,6 +33,9 @@ func (a *app) printStatus(r statusReport, inFlight, watch bool) error {
 	if len(r.Groups) == 0 {
 		fmt.Fprintln(&b, "no worker has served any group yet")
 	}
+	for _, c := range r.Campaigns {
+		fmt.Fprintf(&b, "campaign %s of group %s: %s\n", c.Campaign, c.Group, plain(c.text(r.At)))
+	}
 	fmt.Fprintln(&b)
 	if err := printWorkers(&b, r); err != nil {
 		return err

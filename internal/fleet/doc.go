@@ -26,7 +26,7 @@
 //	subscribe mandrill.worker.>
 //	publish   _INBOX.> (or the right to answer: allow_responses)
 //
-// Whoever asks needs:
+// Whoever asks, which is a worker that drives campaigns too, needs:
 //
 //	publish   $SRV.PING.mandrill-worker
 //	publish   mandrill.worker.status          for Workers and Confirmed

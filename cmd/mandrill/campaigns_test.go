@@ -1,0 +1,48 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mayhem-mandrill/mandrill/internal/campaign"
+	"github.com/mayhem-mandrill/mandrill/internal/policy"
+)
+
+// A campaign asks for hosts only while one of them may begin its restart, and lets none of its requests wait for the next
+// night.
+func TestConditionsOf_AreThoseInWhichARestartMayBegin(t *testing.T) {
+	windows, err := policy.ParseWindows([]string{"22:00-23:00"}, nil, "UTC")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(hour, minute int) time.Time { return time.Date(2026, 5, 4, hour, minute, 0, 0, time.UTC) }
+	nightly := policy.Rules{Windows: windows, Takes: 20 * time.Minute}
+	byWindow := policy.Hold{Reason: "window", Until: at(22, 0)}
+	monitor := policy.Hold{Reason: "monitor-api", By: "w1", Why: "503"}
+	const text = "paused until it is resumed, reason monitor-api, by w1: 503"
+	for _, tt := range []struct {
+		name  string
+		holds []policy.Hold
+		rules policy.Rules
+		now   time.Time
+		want  campaign.Conditions
+	}{
+		{"Always", nil, policy.Rules{}, at(12, 0), campaign.Conditions{}},
+		{"Paused", []policy.Hold{monitor}, policy.Rules{}, at(12, 0), campaign.Conditions{Paused: text}},
+		{"Open", nil, nightly, at(22, 10), campaign.Conditions{Until: at(22, 40)}},
+		{"TooShort", nil, nightly, at(22, 41), campaign.Conditions{Closed: true, Until: at(22, 0).AddDate(0, 0, 1)}},
+		{"Closed", []policy.Hold{byWindow}, nightly, at(12, 0), campaign.Conditions{Closed: true, Until: at(22, 0)}},
+		{
+			"ClosedAndPaused",
+			[]policy.Hold{byWindow, monitor},
+			nightly, at(12, 0),
+			campaign.Conditions{Paused: text, Closed: true, Until: at(22, 0)},
+		},
+	} {
+		if diff := cmp.Diff(tt.want, conditionsOf(tt.holds, tt.rules, tt.now)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
