@@ -154,7 +154,7 @@ func (e endpoint) connect(ctx context.Context, name string, log zerolog.Logger) 
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
-			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("reconnected to NATS")
+			log.Info().Stringer("server", config.URLs(nc.ConnectedUrl())).Msg("reconnected to NATS")
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { c.heard(log, err) }),
 		nats.ClosedHandler(func(*nats.Conn) { close(c.closed) }),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -54,5 +55,9 @@ func TestProcess_ServerThatIsRestartedOrKilledUnderLoadLosesNothing(t *testing.T
 
 	s.awaitEmpty(t)
 	w.stop(t)
+	token, _, _ := strings.Cut(strings.TrimPrefix(s.url, "nats://"), "@")
+	if strings.Contains(w.text(), token) {
+		t.Error("the worker's log has the token of the URL")
+	}
 	s.wantEachRestartedOnce(t, hosts)
 }
