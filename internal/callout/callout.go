@@ -1,5 +1,5 @@
-// Package callout is what Mandrill's calls to other people's web servers have in common: how a request is signed, and
-// how long a server asks to be left alone.
+// Package callout is what Mandrill's calls to other people's web servers have in common: what a URL must
+// be, how a request is signed, and how long a server asks to be left alone.
 package callout
 
 import (
@@ -8,9 +8,22 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 )
+
+// ParseURL returns a full URL of http or https. An error does not quote it, because it may hold what is secret.
+func ParseURL(text string) (*url.URL, error) {
+	if text == "" {
+		return nil, errors.New("is missing")
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		return nil, errors.New("is not a full URL of http or https")
+	}
+	return u, nil
+}
 
 // Sign returns the signature of a request: HMAC-SHA256 in hex. What is signed are its parts with line feeds between them:
 // none but the last can hold one, so no two requests give the same text. Headers are not among them. One piece of code at

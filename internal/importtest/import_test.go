@@ -51,6 +51,7 @@ var rules = []rule{
 	{"internal/lag", nil, "it only looks at the clock"},
 	{"internal/ops", vocabulary, "it tells what others count"},
 	{"internal/monitor", nil, "it checks what it is given"},
+	{"internal/monitor/httpcheck", []string{"internal/monitor", "internal/callout"}, "a check knows what a check is"},
 	{"internal/monitor/*", []string{"internal/monitor"}, "a check knows what a check is"},
 	{"internal/callout", nil, "it knows HTTP, and nothing of ours"},
 	{"internal/notify", append([]string{"internal/callout"}, vocabulary...), "it tells what others decide"},

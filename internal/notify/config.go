@@ -3,12 +3,13 @@ package notify
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/mayhem-mandrill/mandrill/internal/callout"
 )
 
 // What Config's zero values mean.
@@ -118,13 +119,10 @@ func (c Config) validate() error {
 }
 
 func checkURL(text string) error {
-	if text == "" {
-		return errors.New("is missing")
-	}
-	u, err := url.Parse(text)
+	u, err := callout.ParseURL(text)
 	switch {
-	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
-		return errors.New("is not a full URL of http or https")
+	case err != nil:
+		return err
 	case u.User != nil:
 		return errors.New("holds a user or a password, which would not be sent")
 	case strings.Contains(text, "#"):

@@ -21,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mayhem-mandrill/mandrill/internal/callout"
 	"github.com/mayhem-mandrill/mandrill/internal/monitor"
 )
 
@@ -142,17 +143,11 @@ func (c Config) validate() error {
 
 // checkURL returns an error that does not quote the URL, because that may hold what it must not.
 func checkURL(text string) error {
-	if text == "" {
-		return errors.New("is missing")
+	u, err := callout.ParseURL(text)
+	if err == nil && u.User != nil {
+		err = errors.New("holds credentials, which belong into headers")
 	}
-	u, err := url.Parse(text)
-	switch {
-	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
-		return errors.New("is not a full URL of http or https")
-	case u.User != nil:
-		return errors.New("holds credentials, which belong into headers")
-	}
-	return nil
+	return err
 }
 
 func isToken(s string) bool {

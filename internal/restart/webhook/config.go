@@ -4,11 +4,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 	"time"
 
+	"github.com/mayhem-mandrill/mandrill/internal/callout"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 )
 
@@ -58,13 +58,10 @@ func (c Config) validate() error {
 
 // checkTemplate returns an error that does not quote the URL, because that may hold what it must not.
 func checkTemplate(text string) error {
-	if text == "" {
-		return errors.New("is missing")
-	}
-	u, err := url.Parse(text)
+	u, err := callout.ParseURL(text)
 	switch {
-	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
-		return errors.New("is not a full URL of http or https")
+	case err != nil:
+		return err
 	case u.User != nil:
 		return errors.New("holds credentials, which belong into webhook.secret")
 	case strings.Contains(text, "#"):
