@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/mayhem-mandrill/mandrill/internal/config"
@@ -169,6 +170,24 @@ func (e endpoint) connect(ctx context.Context, name string, log zerolog.Logger) 
 		return nil, context.Cause(ctx)
 	}
 	return c, nil
+}
+
+// withJetStream calls do with a connection for a verb, which ends with it.
+func (a *app) withJetStream(ctx context.Context, cfg config.Config, verb string, do func(*connection, jetstream.JetStream) error) (err error) {
+	e, err := a.endpoint(cfg)
+	if err != nil {
+		return err
+	}
+	conn, err := e.connect(ctx, "mandrill "+verb, a.newLogger(cfg.Log))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.close()) }()
+	js, err := jetstream.New(conn.Conn)
+	if err != nil {
+		return fmt.Errorf("cannot use JetStream: %w", err)
+	}
+	return do(conn, js)
 }
 
 // hideSecret keeps an error that quotes a URL from showing what the URL hides.

@@ -150,28 +150,17 @@ type deadBox struct {
 }
 
 // withDeadLetters calls do with the dead letters.
-func (a *app) withDeadLetters(ctx context.Context, cfg config.Config, do func(context.Context, *deadBox) error) (err error) {
-	e, err := a.endpoint(cfg)
-	if err != nil {
-		return err
-	}
-	conn, err := e.connect(ctx, "mandrill dead", a.newLogger(cfg.Log))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, conn.close()) }()
-	js, err := jetstream.New(conn.Conn)
-	if err != nil {
-		return fmt.Errorf("cannot use JetStream: %w", err)
-	}
-	box, err := deadletter.Open(ctx, js)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		err = fmt.Errorf("there is no stream %s, which the first worker creates: start a worker", stream.Dead)
-	}
-	if err != nil {
-		return err
-	}
-	return do(ctx, &deadBox{Box: box, app: a, conn: conn})
+func (a *app) withDeadLetters(ctx context.Context, cfg config.Config, do func(context.Context, *deadBox) error) error {
+	return a.withJetStream(ctx, cfg, "dead", func(conn *connection, js jetstream.JetStream) error {
+		box, err := deadletter.Open(ctx, js)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			err = fmt.Errorf("there is no stream %s, which the first worker creates: start a worker", stream.Dead)
+		}
+		if err != nil {
+			return err
+		}
+		return do(ctx, &deadBox{Box: box, app: a, conn: conn})
+	})
 }
 
 // letters returns the letters that match, and tells of those that cannot be read.

@@ -50,29 +50,18 @@ func (a *app) withSchedules(ctx context.Context, cfg config.Config, verb string,
 // withScheduleStream calls do with the schedules in the stream that open returns.
 func (a *app) withScheduleStream(ctx context.Context, cfg config.Config, verb string,
 	open func(context.Context, jetstream.JetStream) (jetstream.Stream, error), do func(context.Context, *schedule.Store) error,
-) (err error) {
-	e, err := a.endpoint(cfg)
-	if err != nil {
-		return err
-	}
-	conn, err := e.connect(ctx, "mandrill schedule "+verb, a.newLogger(cfg.Log))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, conn.close()) }()
-	js, err := jetstream.New(conn.Conn)
-	if err != nil {
-		return fmt.Errorf("cannot use JetStream: %w", err)
-	}
-	held, err := open(ctx, js)
-	if err != nil {
-		return err
-	}
-	store, err := schedule.NewStore(js, held)
-	if err != nil {
-		return err
-	}
-	return do(ctx, store)
+) error {
+	return a.withJetStream(ctx, cfg, "schedule "+verb, func(_ *connection, js jetstream.JetStream) error {
+		held, err := open(ctx, js)
+		if err != nil {
+			return err
+		}
+		store, err := schedule.NewStore(js, held)
+		if err != nil {
+			return err
+		}
+		return do(ctx, store)
+	})
 }
 
 // withSchedule calls do for the schedule that a verb was given as its one argument.

@@ -30,28 +30,17 @@ type wheel struct {
 }
 
 // withWheel calls do with the control bucket, which the first worker creates.
-func (a *app) withWheel(ctx context.Context, cfg config.Config, verb string, do func(context.Context, *wheel) error) (err error) {
-	e, err := a.endpoint(cfg)
-	if err != nil {
-		return err
-	}
-	conn, err := e.connect(ctx, "mandrill "+verb, a.newLogger(cfg.Log))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, conn.close()) }()
-	js, err := jetstream.New(conn.Conn)
-	if err != nil {
-		return fmt.Errorf("cannot use JetStream: %w", err)
-	}
-	kv, err := js.KeyValue(ctx, stream.Control)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		return fmt.Errorf("there is no bucket %s, which the first worker creates: start a worker", stream.Control)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot use bucket %q: %w", stream.Control, err)
-	}
-	return do(ctx, &wheel{app: a, conn: conn, js: js, kv: kv})
+func (a *app) withWheel(ctx context.Context, cfg config.Config, verb string, do func(context.Context, *wheel) error) error {
+	return a.withJetStream(ctx, cfg, verb, func(conn *connection, js jetstream.JetStream) error {
+		kv, err := js.KeyValue(ctx, stream.Control)
+		if errors.Is(err, jetstream.ErrBucketNotFound) {
+			return fmt.Errorf("there is no bucket %s, which the first worker creates: start a worker", stream.Control)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot use bucket %q: %w", stream.Control, err)
+		}
+		return do(ctx, &wheel{app: a, conn: conn, js: js, kv: kv})
+	})
 }
 
 // derive makes the consumer what the bucket says, so that nobody has to wait for a worker to do it.
