@@ -63,6 +63,13 @@ func (o *benchOptions) check(most int) error {
 	return nil
 }
 
+func checkRuns(runs int) error {
+	if runs < 1 || runs > 1000 {
+		return usagef("--runs: %d is not between 1 and 1000", runs)
+	}
+	return nil
+}
+
 func (a *app) benchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",

@@ -53,8 +53,8 @@ up to --count. What grows with their number, beside the time, would show.`,
 			if err := o.check(maxBench); err != nil {
 				return err
 			}
-			if runs < 1 || runs > 1000 {
-				return usagef("--runs: %d is not between 1 and 1000", runs)
+			if err := checkRuns(runs); err != nil {
+				return err
 			}
 			return a.benchmark(cmd, o, func(ctx context.Context, b *benchmark) error { return b.cost(ctx, runs) })
 		},

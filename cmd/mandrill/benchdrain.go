@@ -36,8 +36,8 @@ them, and take the time until that one holds them all.`,
 			if err := o.check(maxHeld); err != nil {
 				return err
 			}
-			if runs < 1 || runs > 1000 {
-				return usagef("--runs: %d is not between 1 and 1000", runs)
+			if err := checkRuns(runs); err != nil {
+				return err
 			}
 			return a.benchmark(cmd, o, func(ctx context.Context, b *benchmark) error { return b.drain(ctx, runs) })
 		},

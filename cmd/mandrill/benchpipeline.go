@@ -63,8 +63,8 @@ taken, which ends when the server knows that the last is settled.`,
 			if err := o.check(maxBench); err != nil {
 				return err
 			}
-			if runs < 1 || runs > 1000 {
-				return usagef("--runs: %d is not between 1 and 1000", runs)
+			if err := checkRuns(runs); err != nil {
+				return err
 			}
 			return a.benchmark(cmd, o, func(ctx context.Context, b *benchmark) error { return b.pipeline(ctx, runs) })
 		},

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -33,14 +32,14 @@ func TestProcessBench_LeavesNothingBehindHoweverItEnds(t *testing.T) {
 			scratch := t.TempDir()
 			p := run(t, "bench", []string{"TMPDIR=" + scratch}, "", "bench", "inflight", "-n", "20", "--hold", "1h", "--bare")
 			var parts []int
-			await(t, "server and worker", func() bool { parts = children(t, p.cmd.Process.Pid); return len(parts) == 2 })
+			eventually(t, "server and worker", func() bool { parts = children(t, p.cmd.Process.Pid); return len(parts) == 2 })
 			p.signal(t, c.signal)
 			p.wantExit(t, c.exit)
 			if got := p.text(); got != c.says {
 				t.Errorf("got %q, want %q", got, c.says)
 			}
 			for _, pid := range parts {
-				await(t, "end of process "+strconv.Itoa(pid), func() bool { return gone(pid) })
+				eventually(t, "end of process "+strconv.Itoa(pid), func() bool { return gone(pid) })
 			}
 			left, err := filepath.Glob(filepath.Join(scratch, "mandrill-bench-*"))
 			if err != nil {
@@ -50,16 +49,6 @@ func TestProcessBench_LeavesNothingBehindHoweverItEnds(t *testing.T) {
 				t.Errorf("%v was left behind", left)
 			}
 		})
-	}
-}
-
-// await returns once done says so.
-func await(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !done(); time.Sleep(poll) {
-		if time.Now().After(deadline) {
-			t.Fatalf("no %s within %s", what, patience)
-		}
 	}
 }
 
@@ -106,7 +95,7 @@ func TestProcessBench_KeepsAwayFromRealStreams(t *testing.T) {
 	// Whenever it is stopped: while it makes its streams, and while they are used.
 	for _, more := range []int{1, len(benchStreams)} {
 		p = run(t, "bench", []string{"TMPDIR=" + t.TempDir()}, "", "bench", "restart", "-n", "20", "--in-flight", "20", "--latency", "1h", "--nats", s.url)
-		await(t, "more streams", func() bool { return len(s.allStreams(t)) >= len(before)+more })
+		eventually(t, "more streams", func() bool { return len(s.allStreams(t)) >= len(before)+more })
 		p.signal(t, syscall.SIGINT)
 		p.wantExit(t, exitFailed)
 		if diff := cmp.Diff(before, s.allStreams(t)); diff != "" {

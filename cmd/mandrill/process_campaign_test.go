@@ -281,15 +281,7 @@ monitors:
 
 			service.bad.Store(true)
 			turned := time.Now()
-			var pause control.Pause
-			eventually(t, "pause by the check", func() bool {
-				var held bool
-				pause, held = s.pauses(t)[cause]
-				return held
-			})
-			if took, bound := pause.Since.Sub(turned), every+failures*every+slack; took > bound {
-				t.Errorf("paused %s after the service had turned bad, want at most %s", took, bound)
-			}
+			s.wantPausedWithin(t, cause, turned, every+failures*every+slack)
 			s.awaitAgreed(t)
 			before := s.fleet.Boots()
 			if before >= count {

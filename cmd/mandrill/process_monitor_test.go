@@ -51,6 +51,20 @@ func (s *scene) awaitAgreed(t *testing.T) {
 	s.do(t, "pause", "nobody")
 }
 
+// wantPausedWithin wants the group to be paused by a check, no later than that after the service turned bad.
+func (s *scene) wantPausedWithin(t *testing.T, cause control.Cause, turned time.Time, most time.Duration) {
+	t.Helper()
+	var pause control.Pause
+	eventually(t, "pause by the check", func() bool {
+		var held bool
+		pause, held = s.pauses(t)[cause]
+		return held
+	})
+	if took := pause.Since.Sub(turned); took > most {
+		t.Errorf("paused %s after the service had turned bad, want at most %s", took, most)
+	}
+}
+
 // The fear: the service burns, and the restarts go on.
 func TestProcess_CheckThatTurnsBadPausesTheFleet(t *testing.T) {
 	t.Parallel()
@@ -83,15 +97,7 @@ monitors:
 	service.bad.Store(true)
 	turned := time.Now()
 	const cause = control.Cause("monitor-checkout")
-	var pause control.Pause
-	eventually(t, "pause by the check", func() bool {
-		var held bool
-		pause, held = s.pauses(t)[cause]
-		return held
-	})
-	if took, most := pause.Since.Sub(turned), every+failures*every+slack; took > most {
-		t.Errorf("paused %s after the service had turned bad, want at most %s", took, most)
-	}
+	s.wantPausedWithin(t, cause, turned, every+failures*every+slack)
 	s.awaitAgreed(t)
 	before := s.fleet.Boots()
 	if before >= count {
