@@ -57,13 +57,13 @@ func (s *scene) campaigns(t *testing.T) (docs *campaign.Documents) {
 func (s *scene) awaitCampaign(t *testing.T, id uuid.UUID, what string, ready func(campaign.Progress) bool) campaign.Campaign {
 	t.Helper()
 	docs := s.campaigns(t)
-	for deadline := time.Now().Add(2 * patience); ; time.Sleep(10 * poll) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * poll) {
 		c, err := docs.Load(t.Context(), id)
 		switch {
 		case err == nil && ready(c.Progress):
 			return c
 		case time.Now().After(deadline):
-			t.Fatalf("campaign %s is not %s within %s: %+v, %v", id, what, 2*patience, c.Progress, err)
+			t.Fatalf("campaign %s is not %s within %s: %+v, %v", id, what, patience, c.Progress, err)
 		}
 	}
 }

@@ -31,8 +31,10 @@ import (
 )
 
 const (
-	patience = time.Minute // for any one thing to happen in another process
-	lifetime = 3 * time.Minute
+	// patience is for any one thing to happen in another process. The slowest, a trigger that is repeated once an engine
+	// can no longer act on the first, takes 50 s on two cores that have nothing else to do.
+	patience = 3 * time.Minute
+	lifetime = 2 * patience
 	poll     = 5 * time.Millisecond
 )
 
