@@ -79,11 +79,3 @@ type Observation struct {
 
 	Before, After State // of the monitor
 }
-
-// A Change is a monitor that is in another state now.
-type Change struct {
-	Name     string
-	From, To State
-	Cause    Observation
-	At       time.Time
-}

@@ -78,11 +78,9 @@ type Config struct {
 	// For is how long a run lasts, unless it ends before. Zero means that it has no such end.
 	For time.Duration
 
-	// Observe, if there is one, is told of every result, and Changed, right after it, of every change of a monitor's
-	// state. They are called by the goroutine that Run was called from, one at a time, and by nobody once Run has
-	// returned. They must not block for long: all beats wait for them.
+	// Observe, if there is one, is told of every result. It is called by the goroutine that Run was called from, and by
+	// nobody once Run has returned. It must not block for long: all beats wait for it.
 	Observe func(Observation)
-	Changed func(Change)
 
 	// Logger is told of every monitor's start and stop and of every result. The zero value is silent.
 	Logger zerolog.Logger

@@ -63,7 +63,6 @@ func spec(name string, every time.Duration, check monitor.Check) monitor.Spec {
 // A recorder keeps what a runner tells.
 type recorder struct {
 	observations []monitor.Observation
-	changes      []monitor.Change
 }
 
 func (r *recorder) of(name string) (all []monitor.Observation) {
@@ -80,7 +79,6 @@ func run(t *testing.T, ctx context.Context, cfg monitor.Config) (monitor.Ending,
 	t.Helper()
 	rec := &recorder{}
 	cfg.Observe = func(o monitor.Observation) { rec.observations = append(rec.observations, o) }
-	cfg.Changed = func(c monitor.Change) { rec.changes = append(rec.changes, c) }
 	ending, err := newRunner(t, cfg).Run(ctx)
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,7 @@ func (c *call) observation(start time.Time, beat int64) Observation {
 	return Observation{Seq: beat, Offset: c.began, At: start.Add(c.ended), Result: c.result}
 }
 
-// observe counts a result, and tells everybody.
+// observe counts a result, and tells of it.
 func (r *run) observe(m *monitor, o Observation) {
 	o.Name, o.Missed, o.Before = m.Name, o.Seq-m.told-1, m.state
 	m.told = o.Seq
@@ -29,9 +29,6 @@ func (r *run) observe(m *monitor, o Observation) {
 	}
 	event.Str("monitor", m.Name).Stringer("from", o.Before).Stringer("to", o.After).Str("seen", o.Result.Seen).
 		Msg("monitor changed")
-	if r.cfg.Changed != nil {
-		r.cfg.Changed(Change{Name: m.Name, From: o.Before, To: o.After, Cause: o, At: o.At})
-	}
 }
 
 func (r *run) logResult(o *Observation) {
