@@ -18,9 +18,6 @@ import (
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
 
-// toldPrefix begins the keys of what was told: then group and cause, as in the key of the pause.
-const toldPrefix = "told."
-
 // An Announcement says that something holds a group back, or does so no more.
 type Announcement struct {
 	Paused bool
@@ -122,7 +119,7 @@ func (a *Announcer) announce(ctx context.Context) (err error) {
 func (a *Announcer) win(ctx context.Context, n news) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), announceTimeout)
 	defer cancel()
-	key := toldPrefix + strings.TrimPrefix(n.Pause.key(), stream.PausePrefix)
+	key := stream.ToldPrefix + strings.TrimPrefix(n.Pause.key(), stream.PausePrefix)
 	var err error
 	if n.Paused {
 		var data []byte
@@ -155,7 +152,7 @@ func parseMarker(entry jetstream.KeyValueEntry) marker {
 	if entry.Operation() == jetstream.KeyValuePut {
 		m.paused = json.Unmarshal(entry.Value(), &m.pause) == nil
 	}
-	group, cause, _ := strings.Cut(strings.TrimPrefix(entry.Key(), toldPrefix), ".")
+	group, cause, _ := strings.Cut(strings.TrimPrefix(entry.Key(), stream.ToldPrefix), ".")
 	m.pause.Group, m.pause.Cause = restart.Group(group), Cause(cause)
 	return m
 }

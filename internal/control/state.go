@@ -110,7 +110,7 @@ func load(ctx context.Context, kv jetstream.KeyValue) (_ *entries, revision uint
 				return e, revision, nil
 			}
 			revision = max(revision, entry.Revision())
-			if key, ok := strings.CutPrefix(entry.Key(), toldPrefix); ok {
+			if key, ok := strings.CutPrefix(entry.Key(), stream.ToldPrefix); ok {
 				e.told[stream.PausePrefix+key] = parseMarker(entry)
 			} else if entry.Operation() == jetstream.KeyValuePut {
 				e.add(entry.Key(), entry.Value(), entry.Revision())

@@ -5,7 +5,9 @@
 package stream
 
 import (
+	"crypto/sha1"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -182,6 +184,7 @@ func StoreKey(group restart.Group) string { return "store." + string(group) }
 // The keys of the control bucket, beside StoreKey.
 const (
 	PausePrefix  = "pause."  // then group and cause: what holds a group back
+	ToldPrefix   = "told."   // then group and cause: people were told of that pause
 	BudgetPrefix = "budget." // then group: how many of its messages may be held at once, by all workers together
 	RowPrefix    = "row."    // then group: hosts in a row that did not come back
 	AbortPrefix  = "abort."  // then campaign: it was aborted, and no request of it may trigger anything
@@ -190,7 +193,14 @@ const (
 // FallbackID returns the id of a work message that brought no usable one: derived from the stream's creation and the
 // message's sequence, so that every delivery of it has the same.
 func FallbackID(streamCreatedUnixNano int64, workSequence uint64) uuid.UUID {
-	return uuid.NewSHA1(fallbackSpace, fmt.Appendf(nil, "%s/%d/%d", Work, streamCreatedUnixNano, workSequence))
+	name := make([]byte, 0, 128) // stays on the stack: each delivery asks
+	name = append(append(name, fallbackSpace[:]...), Work+"/"...)
+	name = append(strconv.AppendInt(name, streamCreatedUnixNano, 10), '/')
+	hash := sha1.Sum(strconv.AppendUint(name, workSequence, 10))
+	id := uuid.UUID(hash[:16])
+	id[6] = id[6]&0x0f | 0x50 // version 5
+	id[8] = id[8]&0x3f | 0x80 // the variant of RFC 9562
+	return id
 }
 
 // RequestID returns the id that a worker reads in a stored work message, which need not be in its headers where a foreign

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -119,8 +120,9 @@ func TestFallbackID_IsTheSameForEveryDeliveryAndForNoOtherMessage(t *testing.T) 
 		if got := FallbackID(created, seq) == FallbackID(otherCreated, otherSeq); got != same {
 			t.Fatalf("ids are the same: got %t, want %t", got, same)
 		}
-		if first, again := FallbackID(created, seq), FallbackID(created, seq); first != again {
-			t.Fatalf("asked twice, it gives %s and %s", first, again)
+		name := fmt.Sprintf("MANDRILL/%d/%d", created, seq)
+		if got, want := FallbackID(created, seq), uuid.NewSHA1(fallbackSpace, []byte(name)); got != want {
+			t.Fatalf("got %s, and workers of other versions have %s", got, want)
 		}
 	})
 }
