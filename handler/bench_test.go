@@ -33,7 +33,7 @@ func BenchmarkHandle(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				d.settlements = d.settlements[:0]
-				h.Handle(b.Context(), d)
+				handle(h, b.Context(), d)
 				if d.settled() != "ack" {
 					b.Fatal(d.settled())
 				}

@@ -284,11 +284,6 @@ func newWorld(t *testing.T, change func(*world)) *world {
 	w.driver = boundedConfig(w.host)
 	w.cfg = restarterConfig()
 	w.cfg.Control, w.cfg.Journal, w.cfg.Store = w.control, w.journal, w.store
-	w.cfg.Tell = func(o Outcome) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.told = append(w.told, o)
-	}
 	w.log = zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel)
 	if change != nil {
 		change(w)
@@ -309,6 +304,9 @@ func newWorld(t *testing.T, change func(*world)) *world {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.reports = append(w.reports, r)
+			if r.Outcome.Kind != "" {
+				w.told = append(w.told, r.Outcome)
+			}
 		},
 		Observer: &w.observer, Labels: w.labels, SlowPhase: w.slow,
 		Logger: w.log,
@@ -317,6 +315,13 @@ func newWorld(t *testing.T, change func(*world)) *world {
 		t.Fatal(err)
 	}
 	return w
+}
+
+// handle takes one delivery through its life.
+func handle(h *Handler, ctx context.Context, d Delivery) {
+	settled := make(chan struct{})
+	h.Begin(ctx, d, func() { close(settled) })
+	<-settled
 }
 
 // recorder is an observer that remembers.

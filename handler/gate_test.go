@@ -44,14 +44,14 @@ func TestGate_GroupThatIsHeldBackIsNotEvenProbedAndGoesOnWhenItIsNot(t *testing.
 				w := newWorld(t, nil)
 				hold(w.control)
 				d := newDelivery(newRequest(t))
-				w.handler.Handle(t.Context(), d)
+				handle(w.handler, t.Context(), d)
 				w.expect(d, "nak", "none", 0)
 				if w.host.probes != 0 || w.events(d.request) != "" {
 					t.Errorf("got %d probes and events %q, want none", w.host.probes, w.events(d.request))
 				}
 				w.control.holds, w.control.err = nil, nil
 				d = d.again()
-				w.handler.Handle(t.Context(), d)
+				handle(w.handler, t.Context(), d)
 				w.expect(d, "ack", "restarted verified", 1)
 			})
 		})
@@ -73,7 +73,7 @@ func TestGate_PauseThatComesBeforeTheTriggerStopsItHoweverLate(t *testing.T) {
 				}
 			}
 			d := newDelivery(newRequest(t))
-			w.handler.Handle(t.Context(), d)
+			handle(w.handler, t.Context(), d)
 			w.expect(d, "nak", "none", 0)
 			if got := w.events(d.request); got != events {
 				t.Errorf("pause at question %d: got events %q, want %q", n, got, events)
@@ -83,7 +83,7 @@ func TestGate_PauseThatComesBeforeTheTriggerStopsItHoweverLate(t *testing.T) {
 			}
 			w.control.onAsk, w.control.holds = nil, nil
 			d = d.again()
-			w.handler.Handle(t.Context(), d)
+			handle(w.handler, t.Context(), d)
 			w.expect(d, "ack", "restarted verified", 1)
 		})
 	}
@@ -107,7 +107,7 @@ func TestGate_RequestOfAnAbortedCampaignEndsHoweverLateTheAbortComes(t *testing.
 				r := newRequest(t)
 				r.Campaign = campaign
 				d := newDelivery(r)
-				w.handler.Handle(t.Context(), d)
+				handle(w.handler, t.Context(), d)
 				if campaign != "aborted" {
 					w.expect(d, "ack", "restarted verified", 1)
 					return
@@ -129,11 +129,11 @@ func TestGate_RequestOfACampaignWaitsWhileNobodyKnowsWhetherThatWasAborted(t *te
 		r := newRequest(t)
 		r.Campaign = "aborted"
 		d := newDelivery(r)
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "nak", "none", 0)
 		w.control.err, w.control.aborted = nil, map[string]bool{"aborted": true}
 		d = d.again()
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "ack", "cancelled aborted", 0)
 	})
 }
@@ -150,7 +150,7 @@ func TestGate_RequestThatExpiresBetweenFenceAndTriggerEnds(t *testing.T) {
 		r := newRequest(t)
 		r.NotAfter = time.Now().Add(5 * time.Second)
 		d := newDelivery(r)
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "ack", "expired not_after", 0)
 	})
 }
@@ -166,7 +166,7 @@ func TestGate_NeverHoldsBackTheVerificationOfWhatWasTriggered(t *testing.T) {
 			return nil
 		}
 		d := newDelivery(newRequest(t))
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "ack", "restarted verified", 1)
 	})
 }
@@ -184,7 +184,7 @@ func TestGate_TriggerIsToldToTheGroupFromItsLastLookUntilTheDriverHasAnswered(t 
 					given = w.control.entered
 					return answer
 				}
-				w.handler.Handle(t.Context(), newDelivery(newRequest(t)))
+				handle(w.handler, t.Context(), newDelivery(newRequest(t)))
 				if given != 1 || w.control.entered != 0 {
 					t.Errorf("got %d triggers being given during the call and %d after it, want 1 and 0", given, w.control.entered)
 				}
@@ -198,7 +198,7 @@ func TestGate_TriggerIsToldToTheGroupFromItsLastLookUntilTheDriverHasAnswered(t 
 				w.control.holds = byHand
 			}
 		}
-		w.handler.Handle(t.Context(), newDelivery(newRequest(t)))
+		handle(w.handler, t.Context(), newDelivery(newRequest(t)))
 		if w.control.entered != 0 {
 			t.Errorf("got %d triggers being given after one that was held back, want none", w.control.entered)
 		}
@@ -217,7 +217,7 @@ func TestGate_TriggerIsGivenNoMoreTimeThanTheGroupsStateIsKnownFor(t *testing.T)
 			return nil
 		}
 		d := newDelivery(newRequest(t))
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "ack", "restarted verified", 1)
 	})
 }
@@ -241,7 +241,7 @@ func TestGate_HostThatMustNotBeRestartedEndsSkipped(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, func(w *world) { w.cfg.Rules = tt.rules(t) })
 				d := newDelivery(newRequest(t))
-				w.handler.Handle(t.Context(), d)
+				handle(w.handler, t.Context(), d)
 				w.expect(d, "ack", tt.want, 0)
 				if w.host.calls != 0 || w.host.probes != tt.probes {
 					t.Errorf("got %d restarts and %d probes, want 0 and %d", w.host.calls, w.host.probes, tt.probes)
@@ -269,7 +269,7 @@ func TestWindow_RequestOfTheLastMinuteIsNotTriggeredWhenTheWindowIsOver(t *testi
 		})
 		until(t, "2000-03-01T22:59:57Z") // 23:59:57 there
 		d := newDelivery(newRequest(t))
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "nak", "none", 0)
 		if w.host.probes != 1 || w.host.calls != 0 {
 			t.Errorf("got %d probes and %d restarts, want it probed in time and not restarted", w.host.probes, w.host.calls)
@@ -285,7 +285,7 @@ func TestWindow_HostThatWasTriggeredInTheLastMinuteIsVerifiedAfterTheWindow(t *t
 		})
 		until(t, "2000-03-01T22:59:00Z")
 		d := newDelivery(newRequest(t))
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "ack", "restarted verified", 1)
 		if got := d.settledAt.UTC().Format(time.TimeOnly); got < "23:01:00" || got > "23:02:00" {
 			t.Errorf("verified at %s, want 23:01", got)
@@ -301,7 +301,7 @@ func TestWindow_RestartThatDoesNotFitAnyMoreIsNotBegun(t *testing.T) {
 		})
 		until(t, "2000-03-01T23:30:00Z")
 		d := newDelivery(newRequest(t))
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "nak", "none", 0)
 	})
 }
@@ -329,7 +329,7 @@ func TestWindow_FollowsTheClockOnTheWallThroughBothChanges(t *testing.T) {
 				})
 				until(t, tt.at)
 				d := newDelivery(newRequest(t))
-				w.handler.Handle(t.Context(), d)
+				handle(w.handler, t.Context(), d)
 				if got := w.outcome(d.request); got != tt.want {
 					t.Errorf("got outcome %q, want %q", got, tt.want)
 				}
@@ -354,7 +354,7 @@ func TestBreaker_HostThatDidNotComeBackIsCountedBeforeItsMessageIsSettled(t *tes
 				tt.change(w.host)
 				w.control.onFell = func() error { return errors.New("bucket has not answered") }
 				d := newDelivery(newRequest(t))
-				w.handler.Handle(t.Context(), d)
+				handle(w.handler, t.Context(), d)
 				w.expect(d, "nak", "none", tt.boots)
 
 				w.control.onFell = func() error {
@@ -364,7 +364,7 @@ func TestBreaker_HostThatDidNotComeBackIsCountedBeforeItsMessageIsSettled(t *tes
 					return nil
 				}
 				d = d.again()
-				w.handler.Handle(t.Context(), d)
+				handle(w.handler, t.Context(), d)
 				w.expect(d, "term "+strings.TrimPrefix(tt.want, "dead "), tt.want, tt.boots)
 				if len(w.control.fallen) != 1 || w.control.fallen[0].ID != d.request.ID || w.control.fallen[0].Host != d.request.Host {
 					t.Errorf("counted %+v, want this host once", w.control.fallen)
@@ -378,7 +378,7 @@ func TestBreaker_HostThatCameBackEndsTheRowAndOneThatWasNotTriggeredDoesNot(t *t
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
 		d := newDelivery(newRequest(t))
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "ack", "restarted verified", 1)
 		if w.control.risen != 1 || len(w.control.fallen) != 0 {
 			t.Errorf("counted %d that came back and %d that did not, want 1 and 0", w.control.risen, len(w.control.fallen))
@@ -387,7 +387,7 @@ func TestBreaker_HostThatCameBackEndsTheRowAndOneThatWasNotTriggeredDoesNot(t *t
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(w *world) { w.cfg.Rules.DryRun = true })
 		d := newDelivery(newRequest(t))
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		if w.control.risen != 0 || len(w.control.fallen) != 0 {
 			t.Errorf("counted %d that came back and %d that did not, want none", w.control.risen, len(w.control.fallen))
 		}
@@ -404,7 +404,7 @@ func TestRestart_RefusalThatSaysWhenIsNotAskedAgainBefore(t *testing.T) {
 			return nil
 		}
 		d := newDelivery(newRequest(t))
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "nak", "none", 0)
 		if d.delay < 17*time.Minute {
 			t.Errorf("tried again after %s, want 17m at least", d.delay)
@@ -426,7 +426,7 @@ func TestDriver_ThatPanicsCostsNothingButAWait(t *testing.T) {
 			defer w.host.mu.Unlock()
 			w.host.onRestart = nil
 		}()
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "ack", "restarted verified", 1)
 	})
 }
@@ -450,7 +450,7 @@ func TestDriver_ThatIgnoresItsDeadlineIsAskedAgainOnlyWhereItComparesAtEffect(t 
 					return nil
 				}
 				d := newDelivery(newRequest(t))
-				w.handler.Handle(t.Context(), d)
+				handle(w.handler, t.Context(), d)
 				if got := w.outcome(d.request); got != want {
 					t.Errorf("got outcome %q, want %q", got, want)
 				}
@@ -471,7 +471,7 @@ func TestReceipt_SaysHowLongTheHostWasDownAndWhatWasSeen(t *testing.T) {
 			w.host.down = time.Minute
 		})
 		d := newDelivery(newRequest(t))
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "ack", "restarted verified", 1)
 		o, err := w.store.Outcome(t.Context(), d.request.ID)
 		if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/pprof"
 	"sync/atomic"
 	"time"
 
@@ -96,7 +95,6 @@ const stopDelay = 200 * time.Millisecond
 // A Handler handles messages. Its methods are called from many goroutines at once.
 type Handler struct {
 	cfg      Config
-	together bool // the work is done on the goroutine of Handle, as far as it does not wait for a host
 	inFlight inFlight
 	entrance entrance
 	leftSlow atomic.Int64 // how many messages have left a slow phase since the last look
@@ -120,11 +118,10 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Observer == nil {
 		cfg.Observer = noObserver{}
 	}
-	h := &Handler{cfg: cfg, together: true, inFlight: inFlight{jobs: map[*Job]*shift{}}}
+	h := &Handler{cfg: cfg, inFlight: inFlight{jobs: map[*Job]*shift{}}}
 	h.inFlight.over = h.entrance.clear
 	h.entrance.free = besideSlots
 	if r, waits := cfg.Work.(*Restarter); waits {
-		h.together = cfg.Labels
 		h.entrance.free += r.cfg.Driver.Slots()
 	}
 	return h, nil
@@ -133,25 +130,9 @@ func New(cfg Config) (*Handler, error) {
 // InFlight returns what is being worked on, in no particular order.
 func (h *Handler) InFlight() []Held { return h.inFlight.held() }
 
-// Handle takes one delivery through its life, and returns when it was settled or left. When ctx ends, the work is
-// stopped and settles itself.
-func (h *Handler) Handle(ctx context.Context, d Delivery) {
-	settled := make(chan struct{})
-	a := h.take(ctx, d, func() { close(settled) })
-	if h.cfg.Labels {
-		defer pprof.SetGoroutineLabels(ctx) // those of before
-	}
-	if h.together {
-		a.job.work(a.unreadable)
-	} else {
-		h.entrance.arrive(a)
-	}
-	<-settled
-}
-
-// Begin is Handle for a caller that does not wait: it decodes the message, and returns. done is called when the delivery
-// was settled or left. While its host is waited for, a message that was begun has no goroutine at all, but two timers:
-// one that keeps its lease, and one that looks at the host.
+// Begin decodes a delivery, begins to take it through its life, and returns. done is called when it was settled or
+// left. When ctx ends, the work is stopped and settles itself. While its host is waited for, a message has no goroutine
+// at all, but two timers: one that keeps its lease, and one that looks at the host.
 func (h *Handler) Begin(ctx context.Context, d Delivery, done func()) {
 	h.entrance.arrive(h.take(ctx, d, done))
 }

@@ -34,7 +34,7 @@ func TestHandler_savesAndRestartsSideBySideAndAcksAfterBoth(t *testing.T) { // M
 		})
 		d := newDelivery(newRequest(t))
 		began := time.Now()
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "ack", "restarted verified", 1)
 		if took := time.Since(began); took > 12*time.Second {
 			t.Errorf("took %s, want the longer of the two and not their sum", took)
@@ -56,7 +56,7 @@ func TestHandler_acksAtOnceAfterFinish(t *testing.T) {
 			}
 		})
 		d := newDelivery(newRequest(t))
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		if finished.IsZero() || !d.settledAt.Equal(finished) {
 			t.Errorf("acked %s after Finish, want at once", d.settledAt.Sub(finished))
 		}
@@ -77,12 +77,12 @@ func TestHandler_neverAcksWithoutBothResultsOnRecord(t *testing.T) {
 					}
 				})
 				d := newDelivery(newRequest(t))
-				w.handler.Handle(t.Context(), d)
+				handle(w.handler, t.Context(), d)
 				w.expect(d, "nak", "none", 1) // given back when max_lease was over
 
 				w.store.Before = nil
 				d = d.again()
-				w.handler.Handle(t.Context(), d)
+				handle(w.handler, t.Context(), d)
 				w.expect(d, "ack", "restarted verified", 1)
 				if w.saved() != 1 {
 					t.Errorf("got %d requests on record, want 1", w.saved())
@@ -104,7 +104,7 @@ func TestHandler_waitsForAStoreThatIsAway(t *testing.T) {
 			}
 		})
 		d := newDelivery(newRequest(t))
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "ack", "restarted verified", 1)
 		if len(d.extensions()) < 10 {
 			t.Errorf("got %d extensions, want the message kept alive meanwhile", len(d.extensions()))
@@ -118,7 +118,7 @@ func TestHandler_settlesByTheOutcomeThatStands(t *testing.T) {
 		r := newRequest(t)
 		w.mustFinish(Outcome{ID: r.ID, Host: r.Host, Group: r.Group, Kind: restart.Dead, Reason: restart.ReasonNotReady})
 		d := newDelivery(r)
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "term not_ready", "dead not_ready", 1)
 		if len(w.told) != 1 || w.told[0].Reason != restart.ReasonNotReady {
 			t.Errorf("got %+v told, want the one that stands", w.told)
@@ -135,7 +135,7 @@ func TestHandler_logsEachStepAndASummary(t *testing.T) {
 			w.log = zerolog.New(zerolog.SyncWriter(&lines))
 		})
 		d := newDelivery(newRequest(t))
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 
 		var steps []string
 		for line := range strings.Lines(lines.String()) {
@@ -197,7 +197,7 @@ func TestHandler_callsTheDriverNoMoreOftenAtOnceThanThereAreSlots(t *testing.T) 
 			r.Host = restart.Host(fmt.Sprintf("host-%d", i))
 			handled.Go(func() {
 				d := newDelivery(r)
-				w.handler.Handle(t.Context(), d)
+				handle(w.handler, t.Context(), d)
 				if got := d.settled(); got != "ack" {
 					t.Errorf("%s: got %q", r.Host, got)
 				}
@@ -214,7 +214,7 @@ func TestHandler_keepsAMessageAliveForAsLongAsItsHostTakes(t *testing.T) { // M2
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(w *world) { w.host.down = 8 * time.Minute })
 		d := newDelivery(newRequest(t))
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "ack", "restarted verified", 1)
 		last := time.Now().Add(-8 * time.Minute)
 		for _, at := range append(d.extensions(), d.settledAt) {
@@ -247,7 +247,7 @@ func TestHandler_lostLease(t *testing.T) {
 					return nil
 				}
 				began := time.Now()
-				w.handler.Handle(t.Context(), d)
+				handle(w.handler, t.Context(), d)
 				w.expect(d, "left", "none", w.host.boots)
 				if took := time.Since(began); took > 2*ackWait {
 					t.Errorf("the work was stopped after %s", took)
@@ -266,7 +266,7 @@ func TestHandler_triggersNothingBeforeTheLeaseIsConfirmed(t *testing.T) {
 		w := newWorld(t, nil)
 		d := newDelivery(newRequest(t))
 		d.onExtend = func(context.Context) error { return errors.New("disconnected") }
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "left", "none", 0)
 		if got := w.events(d.request); got != "" {
 			t.Errorf("journal: got %q, want nothing", got)
@@ -289,7 +289,7 @@ func TestHandler_doesNotTriggerWhenTheFenceCameTooLate(t *testing.T) {
 			}
 			return nil
 		}
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "left", "none", 0)
 		if w.host.calls != 0 {
 			t.Error("a trigger was given without a lease")
@@ -368,7 +368,7 @@ func TestHandler_stop(t *testing.T) {
 					time.AfterFunc(test.stop.intake, stopIntake),
 					time.AfterFunc(test.stop.work, func() { stopWork(graceOver) }),
 				}
-				w.handler.Handle(work, d)
+				handle(w.handler, work, d)
 				for _, timer := range timers {
 					timer.Stop()
 				}
@@ -402,14 +402,14 @@ func TestHandler_givesBackWhatItHeldForMaxLease(t *testing.T) {
 		})
 		d := newDelivery(newRequest(t))
 		began := time.Now()
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "nak", "none", 1)
 		if held := d.settledAt.Sub(began); held != time.Hour {
 			t.Errorf("held for %s, want max_lease", held)
 		}
 		time.Sleep(time.Hour)
 		d = d.again()
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "ack", "restarted verified", 1)
 	})
 }
@@ -419,7 +419,7 @@ func TestHandler_malformed(t *testing.T) {
 		w := newWorld(t, nil)
 		d := newDelivery(newRequest(t))
 		d.data = []byte("{\"host\": \"some\x00thing\"")
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		if got := d.settled(); got != "term malformed" {
 			t.Errorf("got %q, want it terminated", got)
 		}
@@ -455,7 +455,7 @@ func TestHandler_Recorded(t *testing.T) {
 			if is, err := w.handler.Recorded(t.Context(), d); is || err != nil {
 				t.Errorf("before: got %t, %v", is, err)
 			}
-			w.handler.Handle(t.Context(), d)
+			handle(w.handler, t.Context(), d)
 			if is, err := w.handler.Recorded(t.Context(), d); !is || err != nil {
 				t.Errorf("after %s: got %t, %v", d.settled(), is, err)
 			}
@@ -472,13 +472,13 @@ func TestHandler_settlesNothingBeforeItsDeadLetterIsStored(t *testing.T) {
 		w := newWorld(t, func(w *world) { w.letters.err = errors.New("no responders") })
 		d := newDelivery(newRequest(t))
 		d.data = []byte("?")
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		if got := d.settled(); got != "nak" {
 			t.Errorf("got %q, want it to come again", got)
 		}
 		w.letters.err = nil
 		d = d.again()
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		if got := d.settled(); got != "term malformed" || len(w.letters.buried) != 1 {
 			t.Errorf("got %q with %d letters, want it terminated with one", got, len(w.letters.buried))
 		}
@@ -497,14 +497,14 @@ func TestHandler_containsAPanic(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, change)
 				d := newDelivery(newRequest(t))
-				w.handler.Handle(t.Context(), d)
+				handle(w.handler, t.Context(), d)
 				w.expect(d, "nak", "none", 0)
 				if w.saved() != 1 {
 					t.Error("the request is not saved")
 				}
 				w.journal.BeforeAppend, w.host.onProbe = nil, nil
 				d = d.again()
-				w.handler.Handle(t.Context(), d)
+				handle(w.handler, t.Context(), d)
 				w.expect(d, "ack", "restarted verified", 1)
 			})
 		})
@@ -523,7 +523,7 @@ func TestHandler_aSavePanicIsAFailedSave(t *testing.T) {
 			}
 		})
 		d := newDelivery(newRequest(t))
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "ack", "restarted verified", 1)
 	})
 }
@@ -534,12 +534,12 @@ func TestHandler_aLostAckLeadsToAnotherDeliveryAndNoOtherRestart(t *testing.T) {
 		w := newWorld(t, nil)
 		d := newDelivery(newRequest(t))
 		d.settleErr = errors.New("disconnected")
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		if w.reports[0].SettleErr == nil {
 			t.Error("the failed ack is not reported")
 		}
 		d = d.again()
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "ack", "restarted verified", 1)
 		if w.host.calls != 1 {
 			t.Errorf("got %d triggers, want 1", w.host.calls)
@@ -555,7 +555,7 @@ func TestHandler_reportsBothFailures(t *testing.T) {
 			w.store.Before = func(context.Context, storetest.Call) error { return errors.New("disk on fire") }
 		})
 		d := newDelivery(newRequest(t))
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		err := w.reports[0].Err
 		if !errors.Is(err, restart.ErrRefused) {
 			t.Errorf("got %v, want the driver's refusal in it", err)
@@ -588,7 +588,7 @@ func TestFuncWork(t *testing.T) {
 					t.Fatal(err)
 				}
 				d := newDelivery(newRequest(t))
-				h.Handle(t.Context(), d)
+				handle(h, t.Context(), d)
 				if got := d.settled(); got != test.settled {
 					t.Errorf("got %q, want %q", got, test.settled)
 				}

@@ -19,7 +19,9 @@ var (
 // A Lease is the right to work on a message, as far as this side can know: it lasts AckWait from the latest extension
 // that the broker has confirmed, counted from when that was sent. It says when to stop; it proves nothing else.
 //
-// Extensions are driven by a timer, which costs a goroutine only while one is waiting for its answer.
+// Extensions are driven by a timer for each message, which costs a goroutine only while one is waiting for its answer. An
+// extender that serves all in time buckets would save the 150 bytes of the timer, and no time that matters: to set one
+// timer of 100,000 takes 0.3 µs, once in AckWait/3, and the question to the broker takes thirty times that.
 type Lease struct {
 	extend  func(context.Context) error
 	ackWait time.Duration

@@ -27,7 +27,7 @@ func TestInFlight_SaysWhereAMessageIsAndForgetsItWhenItIsSettled(t *testing.T) {
 		})
 		d := newDelivery(newRequest(t))
 		began := time.Now()
-		go w.handler.Handle(t.Context(), d)
+		go handle(w.handler, t.Context(), d)
 		for _, want := range []struct {
 			at      time.Duration
 			phase   Phase
@@ -86,7 +86,7 @@ func TestObserver_EveryMessageThatCameInGoesOutAgain(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, change)
 				d := newDelivery(newRequest(t))
-				w.handler.Handle(t.Context(), d)
+				handle(w.handler, t.Context(), d)
 				for phase, n := range w.observer.now {
 					if n != 0 && phase != "" {
 						t.Errorf("%d messages are left in phase %q", n, phase)
@@ -104,8 +104,8 @@ func TestObserver_CountsDuplicatesTakeoversAndWhatTheFenceRefuses(t *testing.T) 
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
 		d := newDelivery(newRequest(t))
-		w.handler.Handle(t.Context(), d)
-		w.handler.Handle(t.Context(), d.again())
+		handle(w.handler, t.Context(), d)
+		handle(w.handler, t.Context(), d.again())
 		if n := w.observer.events[EventSuppressed]; n != 1 {
 			t.Errorf("got %d duplicates suppressed, want 1", n)
 		}

@@ -80,7 +80,7 @@ func TestProber_LearnsHowLongHostsTake(t *testing.T) {
 		for range 30 {
 			d := newDelivery(newRequest(t))
 			began := time.Now()
-			w.handler.Handle(t.Context(), d)
+			handle(w.handler, t.Context(), d)
 			late = time.Since(began) - down
 			if got := d.settled(); got != "ack" {
 				t.Fatalf("got %q, want an ack", got)
@@ -100,7 +100,7 @@ func TestProber_SeesTheEndOfStableForWhenItComes(t *testing.T) {
 			w.cfg.VerifyTimeout = time.Hour
 		})
 		d := newDelivery(newRequest(t))
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		o, err := w.store.Outcome(t.Context(), d.request.ID)
 		if err != nil {
 			t.Fatal(err)
@@ -181,7 +181,7 @@ func TestProber_LearnsNothingFromWhatOthersTriggered(t *testing.T) {
 		w.mustAppend(r, journal.Event{Kind: journal.Restarting, From: "1", Attempt: 1, Settled: true, Worker: "worker-0"})
 		w.host.mustRestart("1")
 		time.Sleep(50 * time.Second)
-		w.handler.Handle(t.Context(), newDelivery(r).again())
+		handle(w.handler, t.Context(), newDelivery(r).again())
 		if got := w.handler.cfg.Work.(*Restarter).prober.usual; got != (bootTime{}) {
 			t.Errorf("got %+v, want nothing", got)
 		}

@@ -93,7 +93,7 @@ func (u *universe) newWorker(slot, incarnation int) *worker {
 	w.intake, w.stopIntake = context.WithCancel(context.Background())
 	w.work, w.stopWork = context.WithCancelCause(context.Background())
 	cfg := restarterConfig()
-	cfg.Control, cfg.Journal, cfg.Store, cfg.Tell, cfg.Worker = (*propertyControl)(u), w, (*propertyStore)(w), w.tell, w.name
+	cfg.Control, cfg.Journal, cfg.Store, cfg.Worker = (*propertyControl)(u), w, (*propertyStore)(w), w.name
 	cfg.ProbeInterval = 2 * time.Second
 	cfg.Retry = Backoff{Base: time.Millisecond, Cap: time.Millisecond} // the schedule's own delays come on top
 	cfg.StableFor = u.schedule.StableFor
@@ -112,7 +112,12 @@ func (u *universe) newWorker(slot, incarnation int) *worker {
 	}
 	w.handler, err = New(Config{
 		Work: work, DeadLetters: w, MaxLease: time.Hour, Retry: cfg.Retry,
-		Settled: func(r Report) { w.note("%s: %s %s %v", w.name, r.fate, r.Outcome.Reason, r.Err) },
+		Settled: func(r Report) {
+			w.note("%s: %s %s %v", w.name, r.fate, r.Outcome.Reason, r.Err)
+			if r.Outcome.Kind != "" {
+				w.tell(r.Outcome)
+			}
+		},
 	})
 	if err != nil {
 		panic(err)
@@ -171,7 +176,7 @@ func (u *universe) handOut() {
 				d := &propertyDelivery{worker: w, deliveries: u.broker.deliveries}
 				u.notef("%s: delivery %d, counted %d", w.name, u.broker.handedOut, d.deliveries)
 				ctx := context.WithValue(w.work, skewKey{}, time.Duration(u.broker.handedOut)*time.Millisecond)
-				u.handling.Go(func() { w.handler.Handle(ctx, d) })
+				u.handling.Go(func() { handle(w.handler, ctx, d) })
 			}
 		}
 		u.mu.Unlock()

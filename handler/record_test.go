@@ -56,7 +56,7 @@ func handleAll(t *testing.T, w *world, n int) {
 		go func() {
 			defer func() { done <- struct{}{} }()
 			d := newDelivery(r)
-			w.handler.Handle(t.Context(), d)
+			handle(w.handler, t.Context(), d)
 			if got := d.settled(); got != "ack" {
 				t.Errorf("%s: got %q, want an ack", r.Host, got)
 			}
@@ -77,7 +77,7 @@ func TestRestarter_whoStopsWaitingDoesNotSayThatTheStoreIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, stop)
-		w.handler.Handle(ctx, newDelivery(newRequest(t)))
+		handle(w.handler, ctx, newDelivery(newRequest(t)))
 	})
 	if strings.Contains(log.String(), "away") {
 		t.Errorf("got log %s", log.String())
@@ -93,8 +93,8 @@ func TestRestarter_recordsTheAttemptsThatLedToNothing(t *testing.T) {
 			r := newRequest(t)
 			d := newDelivery(r)
 			began := time.Now()
-			w.handler.Handle(t.Context(), d)
-			w.handler.Handle(t.Context(), d.again())
+			handle(w.handler, t.Context(), d)
+			handle(w.handler, t.Context(), d.again())
 			w.wantAttempts(r, []restart.Attempt{
 				{Request: r.ID, Number: 1, Worker: "worker-1", StartedAt: began.UTC(), EndedAt: began.UTC(), From: "1", Error: "refused for now"},
 				{Request: r.ID, Number: 2, Worker: "worker-1", From: "1", To: "2"},
@@ -107,7 +107,7 @@ func TestRestarter_recordsTheAttemptsThatLedToNothing(t *testing.T) {
 			r := newRequest(t)
 			w.mustAppend(r, journal.Event{Kind: journal.Restarting, From: "1", Attempt: 1, Settled: true, Worker: "worker-0"})
 			w.host.mustRestart("1")
-			w.handler.Handle(t.Context(), newDelivery(r).again())
+			handle(w.handler, t.Context(), newDelivery(r).again())
 			w.wantAttempts(r, []restart.Attempt{
 				{Request: r.ID, Number: 1, Worker: "worker-0", From: "1", Error: "left open, and taken over by worker-1"},
 				{Request: r.ID, Number: 1, Worker: "worker-1", From: "1", To: "2"},
@@ -148,7 +148,7 @@ func TestRestarter_whatIsAskedAgainLaterThanTheJournalRemembersIsNotRestartedAga
 				w.mustSave(r)
 				w.mustFinish(Outcome{ID: r.ID, Host: r.Host, Group: r.Group, Kind: restart.Restarted, Reason: restart.ReasonVerified})
 				d := newDelivery(r)
-				w.handler.Handle(t.Context(), d)
+				handle(w.handler, t.Context(), d)
 				w.expect(d, "ack", "restarted verified", 0)
 			})
 		})
@@ -165,7 +165,7 @@ func TestRestarter_whatIsAskedAgainLaterThanTheJournalRemembersIsNotRestartedAga
 			})
 			r := newRequest(t)
 			r.ReplayOf = "9a3c8c39-0f4e-4b0e-8f1e-9f6c1a6b0000"
-			w.handler.Handle(t.Context(), newDelivery(r))
+			handle(w.handler, t.Context(), newDelivery(r))
 			if w.host.boots != 0 {
 				t.Errorf("the host was restarted, though nobody knows whether it was before")
 			}

@@ -105,7 +105,7 @@ func TestRestarter_afterDeath(t *testing.T) {
 				r := newRequest(t)
 				test.died(w, r)
 				d := newDelivery(r).again()
-				w.handler.Handle(t.Context(), d)
+				handle(w.handler, t.Context(), d)
 				w.expect(d, test.settled, test.outcome, test.boots)
 				if got := w.events(r); got != test.events {
 					t.Errorf("journal: got %q, want %q", got, test.events)
@@ -136,7 +136,7 @@ func TestRestarter_outagesDoNotUseAttemptsUp(t *testing.T) {
 			}
 		})
 		d := newDelivery(newRequest(t))
-		for w.handler.Handle(t.Context(), d); d.settled() == "nak"; w.handler.Handle(t.Context(), d) {
+		for handle(w.handler, t.Context(), d); d.settled() == "nak"; handle(w.handler, t.Context(), d) {
 			time.Sleep(d.delay)
 			d = d.again()
 		}
@@ -155,7 +155,7 @@ func TestRestarter_firstDeliveryOfWhatIsInWorkElsewhereDoesNotRestartAgain(t *te
 		w.mustAppend(r, journal.Event{Kind: journal.Restarting, From: "1", Attempt: 1})
 		w.host.mustRestart("1")
 		d := newDelivery(r)
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "ack", "restarted verified", 1)
 		if slices.Contains(w.host.asked, "2") {
 			t.Error("a trigger took a fresh epoch")
@@ -241,7 +241,7 @@ func TestRestarter_trigger(t *testing.T) {
 						time.Sleep(d.delay)
 						d = d.again()
 					}
-					w.handler.Handle(t.Context(), d)
+					handle(w.handler, t.Context(), d)
 					if got := d.settled(); got != settled {
 						t.Fatalf("delivery %d: got %q, want %q", i+1, got, settled)
 					}
@@ -284,7 +284,7 @@ func TestRestarter_takenOverTriggerIsRepeatedOnlyAfterItsSettleTime(t *testing.T
 			r := newRequest(t)
 			w.mustAppend(r, journal.Event{Kind: journal.Restarting, From: "1", Attempt: 1})
 			began := time.Now()
-			w.handler.Handle(t.Context(), newDelivery(r).again())
+			handle(w.handler, t.Context(), newDelivery(r).again())
 			want := ackWait + traits.MaxDelay
 			if waited := at.Sub(began); waited < want || waited > want+2*time.Second {
 				t.Errorf("%v: repeated after %s, want %s", traits, waited, want)
@@ -311,7 +311,7 @@ func TestRestarter_stableFor(t *testing.T) {
 			}
 		})
 		d := newDelivery(newRequest(t))
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "ack", "restarted verified", 1)
 		if held := d.settledAt.Sub(w.host.readyAt); !flapped || held < stable {
 			t.Errorf("acked %s after the host was last made ready, want at least %s", held, stable)
@@ -352,7 +352,7 @@ func TestRestarter_gates(t *testing.T) {
 				w := newWorld(t, nil)
 				d := newDelivery(newRequest(t))
 				test.change(w, d)
-				w.handler.Handle(t.Context(), d)
+				handle(w.handler, t.Context(), d)
 				w.expect(d, test.settled, test.outcome, 0)
 				if w.host.calls != 0 {
 					t.Error("a trigger was given")
@@ -375,7 +375,7 @@ func TestRestarter_verifiesWhatHasExpiredSinceItsTrigger(t *testing.T) {
 		d := newDelivery(r)
 		d.deliveries = 99
 		time.Sleep(25 * time.Hour)
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "ack", "restarted verified", 1)
 	})
 }
@@ -389,7 +389,7 @@ func TestRestarter_asksNotAfterAgainBeforeTheTrigger(t *testing.T) {
 		r := newRequest(t)
 		r.NotAfter = time.Now().Add(2 * time.Second)
 		d := newDelivery(r)
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "ack", "expired not_after", 0)
 	})
 }
@@ -398,12 +398,12 @@ func TestRestarter_sameIDForAnotherHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
 		first := newDelivery(newRequest(t))
-		w.handler.Handle(t.Context(), first)
+		handle(w.handler, t.Context(), first)
 		w.expect(first, "ack", "restarted verified", 1)
 
 		thief := newDelivery(first.request)
 		thief.request.Host, thief.request.Instance = "cattle-zzzz.example.net", "cattle-zzzz"
-		w.handler.Handle(t.Context(), thief)
+		handle(w.handler, t.Context(), thief)
 		w.expect(thief, "term id_reused", "restarted verified", 1) // the outcome of the id is the first one's
 		if w.host.calls != 1 {
 			t.Error("a trigger was given under a used id")
@@ -433,7 +433,7 @@ func TestRestarter_losesACompareAndSetQuietly(t *testing.T) {
 			return restart.ErrRefused
 		}
 		d := newDelivery(r)
-		w.handler.Handle(t.Context(), d)
+		handle(w.handler, t.Context(), d)
 		w.expect(d, "left", "none", 0)
 	})
 }

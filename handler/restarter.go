@@ -47,10 +47,8 @@ type RestarterConfig struct {
 	Control Control
 	Journal Journal
 	Store   Store
-	// Tell announces an outcome to those who wait and watch. It must not block. Nil announces nothing.
-	Tell   func(Outcome)
-	Worker string         // this worker's name, for events and receipts
-	Logger zerolog.Logger // of what no message owns
+	Worker  string         // this worker's name, for events and receipts
+	Logger  zerolog.Logger // of what no message owns
 
 	// ProbeInterval is the longest pause between two probes of a host that is waited for, as long as those that are
 	// waited for do not become too many for that: 5,000 for each second of it.
@@ -129,7 +127,7 @@ func (r *Restarter) Do(ctx context.Context, job *Job) Verdict {
 		}
 		if standing.Kind != "" {
 			job.progress.observer.Happened(EventSuppressed)
-			return r.tell(&standing)
+			return ended(&standing)
 		}
 	}
 	p.save.wait.Go(p.saveRequest)
@@ -193,7 +191,7 @@ func (p *passage) conclude(ctx context.Context, o *Outcome, err error) Verdict {
 		verdict.Saved = true
 		return verdict
 	}
-	return p.tell(o)
+	return ended(o)
 }
 
 // count tells the group's control of a host that did not come back, or of one that did. The first must be on record
@@ -225,7 +223,7 @@ func (r *Restarter) Reject(ctx context.Context, job *Job, reason error) Verdict 
 	if err := rec.finish(o); err != nil {
 		return r.verdict(ctx, job, err)
 	}
-	return r.tell(o)
+	return ended(o)
 }
 
 // Recorded implements Work.
@@ -235,17 +233,13 @@ func (r *Restarter) Recorded(ctx context.Context, job *Job) (bool, error) {
 	return standing.Kind != "", err
 }
 
-// tell announces the outcome that stands, and turns it into the verdict.
-func (r *Restarter) tell(o *Outcome) Verdict {
-	finished := time.Now()
-	if r.cfg.Tell != nil {
-		r.cfg.Tell(*o)
-	}
+// ended returns the verdict on a message whose outcome is on record.
+func ended(o *Outcome) Verdict {
 	verdict := Done()
 	if o.Kind == restart.Dead {
 		verdict.fate = buried
 	}
-	verdict.Outcome, verdict.Finished, verdict.Saved = *o, finished, o.Reason != restart.ReasonMalformed
+	verdict.Outcome, verdict.Finished, verdict.Saved = *o, time.Now(), o.Reason != restart.ReasonMalformed
 	return verdict
 }
 

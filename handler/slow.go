@@ -18,7 +18,7 @@ const (
 
 // WatchSlow tells the log of each message that is in a phase for longer than SlowPhase, once, while it lasts: what
 // hangs would leave no trace otherwise. It looks at intervals of half of SlowPhase, and names a few messages a look and
-// counts the others. It returns when ctx ends, which should not be before the last Handle has returned, or at once if
+// counts the others. It returns when ctx ends, which should not be before the last message was settled, or at once if
 // there is no SlowPhase.
 //
 // When a message leaves such a phase, the log says how long it was in it. That needs WatchSlow, too: without it, only

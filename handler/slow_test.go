@@ -91,7 +91,7 @@ func TestSlowPhase_IsToldOnceWhileItLastsAndOnceWhenItIsOver(t *testing.T) {
 			}
 		})
 		d := newDelivery(newRequest(t))
-		go w.handler.Handle(t.Context(), d)
+		go handle(w.handler, t.Context(), d)
 		for _, want := range []struct {
 			after, took           time.Duration
 			phase, level, message string
@@ -185,7 +185,7 @@ func TestSlowPhase_OfNoneIsNeverTold(t *testing.T) {
 			w.host.onRestart = func(context.Context, int) error { time.Sleep(time.Minute); return nil }
 		})
 		w.handler.WatchSlow(t.Context()) // it returns at once
-		w.handler.Handle(t.Context(), newDelivery(newRequest(t)))
+		handle(w.handler, t.Context(), newDelivery(newRequest(t)))
 		log.wantSilence(t)
 	})
 }

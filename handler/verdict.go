@@ -27,7 +27,7 @@ type Verdict struct {
 	Delay time.Duration // of a retry
 	Err   error         // why it was not done; nil if it was
 
-	// Outcome is the one that stands, with the zero Kind if there is none yet.
+	// Outcome is the one that stands, with the zero Kind if there is none yet. It is on record, and may be told.
 	Outcome Outcome
 	// Finished is when Outcome was known to be on record.
 	Finished time.Time

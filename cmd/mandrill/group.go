@@ -134,7 +134,7 @@ func (s *service) openGroup(g *served, box handler.DeadLetters, o serviceOptions
 	retry := handler.Backoff{Base: cfg.Retry.Base, Cap: cfg.Retry.Cap}
 	restarter, err := handler.NewRestarter(handler.RestarterConfig{
 		Driver: g.bounded, Rules: g.rules, Control: guardedGroup{g.control, g.name, s.checks},
-		Journal: s.between.journal(s.journal), Store: s.between.store(s.store), Tell: s.tell, Worker: s.name, Logger: s.log,
+		Journal: s.between.journal(s.journal), Store: s.between.store(s.store), Worker: s.name, Logger: s.log,
 		ProbeInterval: cfg.ProbeInterval, VerifyTimeout: cfg.VerifyTimeout, StableFor: cfg.StableFor,
 		StoreTimeout: cfg.SaveTimeout,
 		Retry:        retry, MaxAttempts: cfg.Retry.MaxAttempts, MaxDeliveries: cfg.MaxDeliveries,
@@ -146,6 +146,9 @@ func (s *service) openGroup(g *served, box handler.DeadLetters, o serviceOptions
 		Work: restarter, DeadLetters: box, MaxLease: cfg.MaxLease, Retry: retry, Logger: o.messages,
 		Observer: g.metrics, Labels: cfg.Ops.Pprof, SlowPhase: cfg.SlowPhase,
 		Settled: func(r handler.Report) {
+			if r.Outcome.Kind != "" {
+				s.tell(r.Outcome)
+			}
 			s.tally.add(r)
 			g.metrics.settled(r)
 			s.notifySettled(r)
