@@ -6,14 +6,28 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 )
 
 // ErrClosed is what Do returns once Stop was called.
 var ErrClosed = errors.New("the store is closed")
 
+// crowd is how many writes in one batch say that more are about to come.
+const crowd = 8
+
+// Config says how writes are gathered.
+type Config struct {
+	Committers int // batches on their way at once
+	MaxBatch   int // writes in one batch
+
+	// Gather is how long a committer waits after a batch of many, unless there is enough for a full one: the next batch
+	// is larger then, and all of them together cost less. A write that comes alone waits for nothing. Zero never waits.
+	Gather time.Duration
+}
+
 // A Queue takes the writes of many callers and hands them to a few committers.
 type Queue[W any] struct {
-	max        int
+	cfg        Config
 	commit     func(batch []*Op[W])
 	committers sync.WaitGroup
 
@@ -34,12 +48,12 @@ type Op[W any] struct {
 	gone bool          // its caller went before a committer took it; guarded by the queue's mutex
 }
 
-// Start starts n committers, each of which calls commit with one batch of 1 to limit writes at a time. The batch is the
-// committer's own until commit returns.
-func Start[W any](n, limit int, commit func(batch []*Op[W])) *Queue[W] {
-	q := &Queue[W]{max: limit, commit: commit}
+// Start starts the committers, each of which calls commit with one batch of 1 to MaxBatch writes at a time. The batch is
+// the committer's own until commit returns.
+func Start[W any](cfg Config, commit func(batch []*Op[W])) *Queue[W] {
+	q := &Queue[W]{cfg: cfg, commit: commit}
 	q.wake.L = &q.mu
-	for range n {
+	for range cfg.Committers {
 		q.committers.Go(q.run)
 	}
 	return q
@@ -101,7 +115,7 @@ func (q *Queue[W]) leave(op *Op[W]) {
 
 // run commits one batch after the other until the queue is stopped and empty.
 func (q *Queue[W]) run() {
-	batch := make([]*Op[W], 0, q.max)
+	batch := make([]*Op[W], 0, q.cfg.MaxBatch)
 	for {
 		batch = q.take(batch)
 		if len(batch) == 0 {
@@ -111,9 +125,20 @@ func (q *Queue[W]) run() {
 		for _, op := range batch {
 			op.done <- struct{}{}
 		}
+		crowded := len(batch) >= crowd
 		clear(batch) // lets go of what the callers sent
 		batch = batch[:0]
+		if crowded && q.worthWaiting() {
+			time.Sleep(q.cfg.Gather)
+		}
 	}
+}
+
+// worthWaiting reports whether the next batch has room, and may get more.
+func (q *Queue[W]) worthWaiting() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return !q.stopped && len(q.waiting) < q.cfg.MaxBatch
 }
 
 // take waits for writes and moves the first of them to batch, which stays empty when there will be no more.
@@ -122,7 +147,7 @@ func (q *Queue[W]) take(batch []*Op[W]) []*Op[W] {
 	defer q.mu.Unlock()
 	for {
 		taken := 0
-		for taken < len(q.waiting) && len(batch) < q.max {
+		for taken < len(q.waiting) && len(batch) < q.cfg.MaxBatch {
 			if op := q.waiting[taken]; !op.gone {
 				batch = append(batch, op)
 			}

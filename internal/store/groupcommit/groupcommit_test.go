@@ -75,7 +75,7 @@ func errorOf(write int) error {
 
 func TestQueue_LoneCallerWaitsForNobodyAndLearnsItsError(t *testing.T) {
 	db := new(database)
-	q := groupcommit.Start(1, 100, db.commit)
+	q := groupcommit.Start(groupcommit.Config{Committers: 1, MaxBatch: 100}, db.commit)
 	defer q.Stop()
 	for write := range 4 {
 		if got, want := q.Do(t.Context(), write), errorOf(write); got != want {
@@ -90,7 +90,7 @@ func TestQueue_LoneCallerWaitsForNobodyAndLearnsItsError(t *testing.T) {
 func TestQueue_WhatCameDuringACommitSharesTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := &database{mayGo: make(chan struct{})}
-		q := groupcommit.Start(1, 30, db.commit)
+		q := groupcommit.Start(groupcommit.Config{Committers: 1, MaxBatch: 30}, db.commit)
 		var callers sync.WaitGroup
 		do := func(write int) {
 			callers.Go(func() {
@@ -114,10 +114,61 @@ func TestQueue_WhatCameDuringACommitSharesTheNext(t *testing.T) {
 	})
 }
 
+// A commit for every few of a crowd costs the disk many times what one for all does; but whoever comes alone, or when the
+// next batch is full, or at the end, would wait for nothing.
+func TestQueue_GathersWhatFollowsACrowdAndHasNobodyElseWait(t *testing.T) {
+	for _, tt := range []struct {
+		name         string
+		first, later int // writes
+		stop         bool
+		want         time.Duration // until the later ones are done
+		wantSizes    []int
+	}{
+		{"crowd", 9, 3, false, time.Minute, []int{1, 8, 3}},
+		{"few", 8, 3, false, 0, []int{1, 7, 3}},
+		{"next is full", 9, 20, false, 0, []int{1, 8, 20}},
+		{"stopped", 9, 3, true, 0, []int{1, 8, 3}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				db := &database{mayGo: make(chan struct{})}
+				q := groupcommit.Start(groupcommit.Config{Committers: 1, MaxBatch: 20, Gather: time.Minute}, db.commit)
+				var callers sync.WaitGroup
+				do := func(n int) {
+					for range n {
+						callers.Go(func() { _ = q.Do(t.Context(), 0) })
+					}
+				}
+				do(1)
+				synctest.Wait() // its commit has begun
+				do(tt.first - 1)
+				synctest.Wait()
+				db.mayGo <- struct{}{}
+				synctest.Wait() // that of the others has begun
+				began := time.Now()
+				do(tt.later)
+				if synctest.Wait(); tt.stop {
+					callers.Go(q.Stop)
+					synctest.Wait()
+				}
+				close(db.mayGo)
+				callers.Wait()
+				if got := time.Since(began); got != tt.want {
+					t.Errorf("done after %s, want %s", got, tt.want)
+				}
+				q.Stop()
+				if diff := cmp.Diff(tt.wantSizes, db.sizes()); diff != "" {
+					t.Errorf("sizes of batches (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
 func TestQueue_CommittersCommitAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := &database{mayGo: make(chan struct{})}
-		q := groupcommit.Start(3, 2, db.commit)
+		q := groupcommit.Start(groupcommit.Config{Committers: 3, MaxBatch: 2}, db.commit)
 		var callers sync.WaitGroup
 		for write := range 8 {
 			callers.Go(func() { _ = q.Do(t.Context(), write) })
@@ -139,7 +190,7 @@ func TestQueue_CommittersCommitAtOnce(t *testing.T) {
 func TestQueue_CallerWhoseContextEndsLeavesAndIsSparedIfNotTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := &database{mayGo: make(chan struct{})}
-		q := groupcommit.Start(1, 100, db.commit)
+		q := groupcommit.Start(groupcommit.Config{Committers: 1, MaxBatch: 100}, db.commit)
 		impatient := errors.New("impatient")
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, impatient)
 		defer cancel()
@@ -173,7 +224,7 @@ func TestQueue_CallerWhoseContextEndsLeavesAndIsSparedIfNotTaken(t *testing.T) {
 // What was used for one caller is used for others later: none may be told what another's write has come to.
 func TestQueue_OfManyWhoComeAndGoEachLearnsItsOwnFate(t *testing.T) {
 	db := new(database)
-	q := groupcommit.Start(2, 16, db.commit)
+	q := groupcommit.Start(groupcommit.Config{Committers: 2, MaxBatch: 16}, db.commit)
 	var callers sync.WaitGroup
 	var next atomic.Int64
 	var told sync.Map
@@ -210,7 +261,7 @@ func TestQueue_OfManyWhoComeAndGoEachLearnsItsOwnFate(t *testing.T) {
 func TestQueue_StopAnswersWhatWasTakenAndRefusesTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := &database{mayGo: make(chan struct{})}
-		q := groupcommit.Start(1, 2, db.commit)
+		q := groupcommit.Start(groupcommit.Config{Committers: 1, MaxBatch: 2}, db.commit)
 		var callers, stops sync.WaitGroup
 		for write := range 5 {
 			callers.Go(func() {

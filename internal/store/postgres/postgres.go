@@ -131,7 +131,7 @@ func (s *Store) connect(ctx context.Context, config *pgxpool.Config, cfg Config)
 	if err != nil {
 		return err
 	}
-	s.queue = groupcommit.Start(committers, maxBatch, s.commit)
+	s.queue = groupcommit.Start(groupcommit.Config{Committers: committers, MaxBatch: maxBatch}, s.commit)
 	return nil
 }
 

