@@ -14,7 +14,8 @@ const (
 	minProbePause = 10 * time.Millisecond
 
 	// probeShare is the part of the processor's time, as the time between two probes, that hosts get from which nothing
-	// is expected soon; probeGap is the time between two probes of any host, on average over probeBurst.
+	// is expected soon; probeGap is the time between two probes of any host, on average over probeBurst, and all that hosts
+	// get before the first is back.
 	probeShare = 200 * time.Microsecond
 	probeGap   = 50 * time.Microsecond
 	probeBurst = 100 * time.Millisecond
@@ -24,11 +25,13 @@ const (
 // estimates the time of a round trip (RFC 6298, section 2). The zero bootTime is not known.
 type bootTime struct{ mean, spread time.Duration }
 
-// after returns the estimate after another host.
-func (b bootTime) after(took time.Duration) bootTime {
+// after returns the estimate after another host, which came back at some time between two looks at it. What says no
+// more than what is thought already does not change it: else hosts that were seen late would have others seen late.
+func (b bootTime) after(from, to time.Duration) bootTime {
 	if b == (bootTime{}) {
-		return bootTime{took, took / 2}
+		return bootTime{to, to / 2}
 	}
+	took := min(max(b.mean, from), to)
 	return bootTime{b.mean + (took-b.mean)/8, b.spread + ((took-b.mean).Abs()-b.spread)/4}
 }
 
@@ -37,10 +40,11 @@ func (b bootTime) after(took time.Duration) bootTime {
 // nothing is known of the hosts, or this one is unlike the others. Around the time when hosts usually come back, the
 // pause is short; and a probe is due when that time begins.
 func probePause(elapsed, longest time.Duration, usual bootTime, waiting int) time.Duration {
-	pause := max(min(max(elapsed/8, minProbePause), longest), time.Duration(waiting)*probeShare)
+	pause := min(max(elapsed/8, minProbePause), longest)
 	if usual == (bootTime{}) {
-		return pause
+		return max(pause, time.Duration(waiting)*probeGap)
 	}
+	pause = max(pause, time.Duration(waiting)*probeShare)
 	fine := max(usual.mean/64, minProbePause)
 	from, to := usual.mean-2*usual.spread-fine, usual.mean+4*usual.spread+fine
 	switch {
@@ -70,13 +74,13 @@ func (p *prober) pause(elapsed, longest time.Duration) time.Duration {
 	return probePause(elapsed, longest, usual, int(p.waiting.Load()))
 }
 
-// learn is told how long a host took.
-func (p *prober) learn(took time.Duration) {
+// learn is told that a host came back between two looks, so long after its trigger.
+func (p *prober) learn(from, to time.Duration) {
 	if !p.mu.TryLock() {
 		return // many do, and one less does not matter
 	}
 	defer p.mu.Unlock()
-	p.usual = p.usual.after(took)
+	p.usual = p.usual.after(from, to)
 }
 
 // turn makes room for a probe, and returns how long that has to wait: all take their turns where too many are due.

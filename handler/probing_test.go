@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rs/zerolog"
 	"pgregory.net/rapid"
 
 	"github.com/mayhem-mandrill/mandrill/internal/journal"
@@ -25,7 +26,8 @@ func TestProbePause(t *testing.T) {
 		{"AtOnceSoonAgain", 0, time.Second, bootTime{}, 1, 10 * ms},
 		{"InProportionToTheWait", 800 * ms, time.Second, bootTime{}, 1, 100 * ms},
 		{"NeverLongerThanProbeInterval", time.Hour, time.Second, bootTime{}, 1, time.Second},
-		{"WhereManyAreWaitedForAllWaitLonger", 0, time.Second, bootTime{}, 100_000, 20 * time.Second},
+		{"WhereManyAreWaitedForAllWaitLonger", 0, time.Second, bootTime{}, 100_000, 5 * time.Second},
+		{"AndMoreSoIfNothingIsExpectedSoon", 2 * time.Second, time.Second, second, 100_000, 20 * time.Second},
 		{"UpToTheUsualTime", 900 * ms, 10 * time.Second, second, 1, 80*ms - second.mean/64},
 		{"AtTheUsualTimeOften", time.Second, 10 * time.Second, second, 1, second.mean / 64},
 		{"AtTheUsualTimeOftenThoughManyAreWaitedFor", time.Second, 10 * time.Second, second, 5000, second.mean / 64},
@@ -126,18 +128,22 @@ func TestProber_ManyHostsShareTheProbes(t *testing.T) {
 			w.driver.Driver, w.driver.Slots = fleet, n
 			w.cfg.ProbeInterval = minProbePause
 		})
-		began := time.Now()
-		handleAll(t, w, n)
-		probes := 0
-		fleet.all.Range(func(_, h any) bool {
-			probes += h.(*fakeHost).probes
-			return true
-		})
-		if most := int(time.Since(began)/probeShare) + 10*n; probes > most {
-			t.Errorf("got %d probes in %s, want at most %d", probes, time.Since(began), most)
-		}
-		if took := time.Since(began); took > down+2*n*probeShare {
-			t.Errorf("the last host was seen after %s, want soon after %s", took, time.Duration(down))
+		before := 0
+		for _, share := range []time.Duration{probeGap, probeShare} { // before anything is known of them, and after
+			began := time.Now()
+			handleAll(t, w, n)
+			probes := -before
+			fleet.all.Range(func(_, h any) bool {
+				probes += h.(*fakeHost).probes
+				return true
+			})
+			before += probes
+			if most := int(time.Since(began)/share) + 10*n; probes > most {
+				t.Errorf("got %d probes in %s, want at most %d", probes, time.Since(began), most)
+			}
+			if took := time.Since(began); took > down+2*n*probeShare {
+				t.Errorf("the last host was seen after %s, want soon after %s", took, time.Duration(down))
+			}
 		}
 	})
 }
@@ -165,10 +171,54 @@ func TestBootTime_FollowsTheHosts(t *testing.T) {
 		took := rapid.SliceOfN(rapid.Int64Range(int64(50*time.Second), int64(70*time.Second)), 50, 100).Draw(t, "took")
 		b := bootTime{time.Second, time.Second} // an image before
 		for _, d := range took {
-			b = b.after(time.Duration(d))
+			b = b.after(time.Duration(d), time.Duration(d))
 		}
 		if b.mean < 49*time.Second || b.mean > 71*time.Second || b.spread > 20*time.Second || b.spread < 0 {
 			t.Errorf("got %s ± %s of hosts that take a minute ± 10 s", b.mean, b.spread)
+		}
+	})
+}
+
+// Fear: the first hosts are seen late, so that a long time is expected, and looked for, and all that follow are seen late.
+func TestBootTime_IsNotMovedByLateLooks(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const took = time.Second
+		b := bootTime{}
+		for range 100 {
+			from := time.Duration(rapid.Int64Range(0, int64(took)).Draw(t, "last seen down"))
+			to := took + time.Duration(rapid.Int64Range(0, int64(took)).Draw(t, "late"))
+			b = b.after(from, to)
+		}
+		if at := b.after(took, took+minProbePause); at.mean < took || at.mean > b.mean {
+			t.Errorf("got %s after %s, of hosts that take %s", at.mean, b.mean, took)
+		}
+		for range 50 {
+			b = b.after(took, took+minProbePause)
+		}
+		if b.mean < took || b.mean > took+2*minProbePause || b.spread > minProbePause {
+			t.Errorf("got %s ± %s, of hosts that take %s", b.mean, b.spread, took)
+		}
+	})
+}
+
+// Fear: a worker that has just started sees the first thousands of hosts as late as it can, and those after them too.
+func TestProber_ThousandsThatBeginTogetherAreSeenSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n, down = 5000, time.Second
+		w := newWorld(t, func(w *world) {
+			w.driver.Driver = perHost(func() *fakeHost {
+				h := newHost()
+				h.down = down
+				return h
+			})
+			w.driver.Slots, w.log = n, zerolog.Nop()
+		})
+		for round := range 2 {
+			began := time.Now()
+			handleAll(t, w, n)
+			if took, most := time.Since(began), down+n*probeGap; took > most { // all come back at once
+				t.Errorf("round %d: the last host was seen after %s, want at most %s", round, took, most)
+			}
 		}
 	})
 }

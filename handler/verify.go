@@ -26,6 +26,7 @@ type watch struct {
 	elsewhere  bool
 	turn       bool      // the next look has waited for its turn
 	began      time.Time // when the trigger was given, or taken over
+	notReady   time.Time // when the host was last found not to be back
 	readySince time.Time
 	pause      time.Duration // until the next look
 }
@@ -34,7 +35,7 @@ type watch struct {
 // known that the trigger, open since then, can no longer take effect, or until VerifyTimeout. elsewhere is whether
 // another boot can only be somebody else's doing.
 func (p *passage) watchHost(open time.Time, elsewhere bool) error {
-	p.watch = watch{on: true, began: open, elsewhere: elsewhere}
+	p.watch = watch{on: true, began: open, notReady: open, elsewhere: elsewhere}
 	p.prober.waiting.Add(1)
 	p.job.enter(PhaseVerify)
 	return errWatch
@@ -64,7 +65,7 @@ func (p *passage) look(ctx context.Context) (*Outcome, error) {
 		}
 		if now.Sub(w.readySince) >= p.cfg.StableFor {
 			if w.ours {
-				p.prober.learn(w.readySince.Sub(w.began))
+				p.prober.learn(w.notReady.Sub(w.began), w.readySince.Sub(w.began))
 			}
 			p.endWatch()
 			return p.verified(w.elsewhere, w.readySince), nil
@@ -76,7 +77,9 @@ func (p *passage) look(ctx context.Context) (*Outcome, error) {
 		return p.endWith(ctx, p.unverified(err), false)
 	}
 	w.pause = min(p.prober.pause(elapsed, p.cfg.ProbeInterval), p.cfg.VerifyTimeout-elapsed)
-	if !w.readySince.IsZero() {
+	if w.readySince.IsZero() {
+		w.notReady = now
+	} else {
 		w.pause = min(w.pause, p.cfg.StableFor-now.Sub(w.readySince))
 	}
 	w.pause = max(w.pause, minProbePause)
