@@ -44,6 +44,7 @@ func (c *Consumer) fetch(ctx context.Context, n int, start func(*Delivery)) (sta
 	silence := time.NewTimer(pullWait + answerWait)
 	defer silence.Stop()
 
+	from := &source{conn: c.cfg.Conn, asker: c.asker, ackWait: c.ackWait, created: c.created, intake: ctx}
 	var late []*Delivery
 	defer func() {
 		for _, d := range late {
@@ -56,14 +57,11 @@ func (c *Consumer) fetch(ctx context.Context, n int, start func(*Delivery)) (sta
 			if msg.Reply == "" { // only what is to be acknowledged has one
 				return started, status(msg)
 			}
-			meta, err := msg.Metadata()
+			d, err := newDelivery(from, msg)
 			if err != nil {
-				return started, fmt.Errorf("cannot read what the server says of a message: %w", err)
+				return started, err
 			}
 			started++
-			d := &Delivery{
-				conn: c.cfg.Conn, asker: c.asker, msg: msg, meta: meta, ackWait: c.ackWait, created: c.created, intake: ctx,
-			}
 			if ctx.Err() != nil {
 				late = append(late, d)
 			} else {

@@ -243,7 +243,7 @@ func (h *hold) wait(n int) []*Delivery {
 func confirmAck(d *Delivery) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	_, err := d.conn.RequestWithContext(ctx, d.msg.Reply, []byte("+ACK"))
+	_, err := d.conn.RequestWithContext(ctx, d.reply, []byte("+ACK"))
 	return err
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
@@ -50,9 +49,9 @@ func (c *Consumer) sweep(ctx context.Context, work jetstream.Stream, floor uint6
 func (c *Consumer) remove(ctx context.Context, work jetstream.Stream, raw *jetstream.RawStreamMsg, first bool) error {
 	log := c.cfg.Logger.With().Str("subject", raw.Subject).Uint64("sequence", raw.Sequence).Logger()
 	recorded, err := c.cfg.Recorded(ctx, &Delivery{
-		msg:     &nats.Msg{Subject: raw.Subject, Header: raw.Header, Data: raw.Data},
-		meta:    &nats.MsgMetadata{Sequence: nats.SequencePair{Stream: raw.Sequence}, Timestamp: raw.Time},
-		created: c.created,
+		source:  &source{created: c.created},
+		subject: raw.Subject, version: raw.Header.Get(stream.VersionHeader), data: raw.Data,
+		sequence: raw.Sequence, stored: raw.Time,
 	})
 	if err != nil {
 		return fmt.Errorf("cannot tell whether a settled message has ended: %w", err)
