@@ -186,7 +186,7 @@ func (f *factFinder) control(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.facts.Control, err = control.Read(ctx, kv, f.group)
+	f.facts.Control, err = control.Look(ctx, f.js, kv, f.group)
 	return err
 }
 
@@ -217,7 +217,7 @@ func (f *factFinder) letter(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for e, err := range box.Letters(ctx, deadletter.Filter{Group: f.group, Host: f.host}) {
+	for e, err := range box.LettersOf(ctx, f.group, f.host) {
 		if _, ok := errors.AsType[*deadletter.UnreadableError](err); ok {
 			continue // 'mandrill dead list' tells of it
 		}

@@ -109,7 +109,7 @@ func pauseText(ctx context.Context, js jetstream.JetStream, group restart.Group)
 	if err != nil {
 		return ""
 	}
-	state, err := control.Read(ctx, kv, group)
+	state, err := control.Look(ctx, js, kv, group)
 	if err != nil {
 		return ""
 	}

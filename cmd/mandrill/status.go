@@ -142,7 +142,7 @@ func (w *wheel) groupReports(ctx context.Context) ([]groupReport, error) {
 	slices.SortFunc(reports, func(a, b groupReport) int { return cmp.Compare(a.Group, b.Group) })
 	for i := range reports {
 		r := &reports[i]
-		state, err := control.Read(ctx, w.kv, r.Group)
+		state, err := control.Look(ctx, w.js, w.kv, r.Group)
 		if err != nil {
 			return nil, err
 		}

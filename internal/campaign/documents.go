@@ -210,9 +210,12 @@ func (d *Documents) Abort(ctx context.Context, id uuid.UUID, m Mark) (revision u
 // forgetMarks removes old marks. A campaign whose mark is so old has ended, or ends by what its progress says; where
 // removing fails, the next abort tries again.
 func (d *Documents) forgetMarks(ctx context.Context, now time.Time) {
-	keys, err := keysOf(ctx, d.control, stream.AbortPrefix)
+	keys, err := stream.KeysOf(ctx, d.js, d.control.Bucket(), stream.AbortPrefix)
 	for _, key := range keys {
 		entry, getErr := d.control.Get(ctx, key)
+		if errors.Is(getErr, jetstream.ErrKeyNotFound) { // forgotten already
+			continue
+		}
 		if err != nil || getErr != nil {
 			return
 		}
@@ -274,7 +277,7 @@ func (d *Documents) Load(ctx context.Context, id uuid.UUID) (c Campaign, err err
 
 // List returns the ids of all campaigns, the latest first.
 func (d *Documents) List(ctx context.Context) ([]uuid.UUID, error) {
-	keys, err := keysOf(ctx, d.campaigns, specPrefix)
+	keys, err := stream.KeysOf(ctx, d.js, d.campaigns.Bucket(), specPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list campaigns: %w", err)
 	}
@@ -286,18 +289,6 @@ func (d *Documents) List(ctx context.Context) ([]uuid.UUID, error) {
 	}
 	slices.SortFunc(ids, func(a, b uuid.UUID) int { return bytes.Compare(b[:], a[:]) }) // a UUIDv7 begins with its time
 	return ids, nil
-}
-
-func keysOf(ctx context.Context, kv jetstream.KeyValue, prefix string) (keys []string, err error) {
-	lister, err := kv.ListKeysFiltered(ctx, prefix+">")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = lister.Stop() }() // which only a closed connection refuses
-	for key := range lister.Keys() {
-		keys = append(keys, key)
-	}
-	return keys, ctx.Err() // a reading that was cut short has no other error
 }
 
 // SavePlan stores the plan of a dry run under what was asked for, in the place of an earlier one.

@@ -57,6 +57,41 @@ func Read(ctx context.Context, kv jetstream.KeyValue, group restart.Group) (Stat
 	return entries.of(group), nil
 }
 
+// Look returns what the bucket says of a group, key by key, so not all of it as of one moment. It is for whoever shows it to
+// people and may only look: unlike Read, it creates no consumer.
+func Look(ctx context.Context, js jetstream.JetStream, kv jetstream.KeyValue, group restart.Group) (State, error) {
+	keys, err := stream.KeysOf(ctx, js, kv.Bucket(), "")
+	if err != nil {
+		return State{}, err
+	}
+	e := newEntries()
+	for _, key := range keys {
+		if !concerns(key, group) {
+			continue
+		}
+		entry, err := kv.Get(ctx, key)
+		switch {
+		case errors.Is(err, jetstream.ErrKeyNotFound): // deleted, a while ago or just now
+		case err != nil:
+			return State{}, fmt.Errorf("cannot read key %q of bucket %q: %w", key, kv.Bucket(), err)
+		default:
+			e.add(key, entry.Value(), entry.Revision())
+		}
+	}
+	e.sort()
+	return e.of(group), nil
+}
+
+// concerns reports whether a key may say something of the group. All marks of aborted campaigns may.
+func concerns(key string, group restart.Group) bool {
+	if strings.HasPrefix(key, stream.PausePrefix) {
+		return strings.HasPrefix(key, stream.PausePrefix+string(group)+".") ||
+			strings.HasPrefix(key, stream.PausePrefix+string(AllGroups)+".")
+	}
+	return key == stream.BudgetPrefix+string(group) || key == stream.RowPrefix+string(group) ||
+		strings.HasPrefix(key, stream.AbortPrefix)
+}
+
 // entries is the whole bucket.
 type entries struct {
 	pauses     map[string]Pause
@@ -66,6 +101,20 @@ type entries struct {
 	aborted    map[string]policy.Hold
 	told       map[string]marker // by the key of the pause
 	unreadable []error           // what harms nobody where it is left out
+}
+
+func newEntries() *entries {
+	return &entries{
+		pauses: map[string]Pause{}, budgets: map[restart.Group]Budget{}, rows: map[restart.Group]Row{}, told: map[string]marker{},
+		aborted: map[string]policy.Hold{},
+	}
+}
+
+// sort makes the pauses what of looks at, once all are there.
+func (e *entries) sort() {
+	for _, key := range slices.Sorted(maps.Keys(e.pauses)) {
+		e.sorted = append(e.sorted, e.pauses[key])
+	}
 }
 
 func (e *entries) of(group restart.Group) State {
@@ -91,10 +140,7 @@ func load(ctx context.Context, kv jetstream.KeyValue) (_ *entries, revision uint
 		return nil, 0, err
 	}
 	defer func() { _ = watcher.Stop() }() // which only a closed connection refuses
-	e := &entries{
-		pauses: map[string]Pause{}, budgets: map[restart.Group]Budget{}, rows: map[restart.Group]Row{}, told: map[string]marker{},
-		aborted: map[string]policy.Hold{},
-	}
+	e := newEntries()
 	for {
 		select {
 		case <-ctx.Done():
@@ -104,9 +150,7 @@ func load(ctx context.Context, kv jetstream.KeyValue) (_ *entries, revision uint
 			case !open:
 				return nil, 0, errors.New("the server ended the reading")
 			case entry == nil: // that is all
-				for _, key := range slices.Sorted(maps.Keys(e.pauses)) {
-					e.sorted = append(e.sorted, e.pauses[key])
-				}
+				e.sort()
 				return e, revision, nil
 			}
 			revision = max(revision, entry.Revision())

@@ -2,6 +2,7 @@ package deadletter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -92,6 +93,36 @@ func (b *Box) Letters(ctx context.Context, f Filter) iter.Seq2[Entry, error] {
 			}
 			e := Entry{Letter: l, Subject: msg.subject, Sequences: append(earlier[m], msg.sequence)}
 			if f.matches(l) && !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+// LettersOf returns the letters of one host, in no order. Unlike Letters it creates no consumer, and the entries name only
+// the last of their copies.
+func (b *Box) LettersOf(ctx context.Context, group restart.Group, host restart.Host) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		// What follows the host is one token, the sequence, so no other host's letters match.
+		subjects, err := stream.SubjectsOf(ctx, b.stream, stream.DeadFilter(group, host))
+		if err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		for _, subject := range subjects {
+			msg, err := b.stream.GetLastMsgForSubject(ctx, subject)
+			if errors.Is(err, jetstream.ErrMsgNotFound) { // purged meanwhile
+				continue
+			}
+			if err != nil {
+				yield(Entry{}, fmt.Errorf("cannot read stream %q: %w", stream.Dead, err))
+				return
+			}
+			e := Entry{Subject: subject, Sequences: []uint64{msg.Sequence}}
+			if e.Letter, err = decode(subject, msg.Data); err != nil {
+				err = &UnreadableError{subject, msg.Sequence, err}
+			}
+			if !yield(e, err) {
 				return
 			}
 		}

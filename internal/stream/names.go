@@ -144,6 +144,11 @@ func DeadSubject(workSubject string, workSequence uint64) string {
 	return fmt.Sprintf("%s%s.%d", deadPrefix, strings.TrimPrefix(workSubject, workPrefix), workSequence)
 }
 
+// DeadFilter returns the filter for the dead letters of one host.
+func DeadFilter(group restart.Group, host restart.Host) string {
+	return deadPrefix + string(group) + "." + string(host) + ".*"
+}
+
 // OutcomeSubject returns where a host's outcomes are told, on plain NATS, to those who wait and watch.
 func OutcomeSubject(group restart.Group, host restart.Host) string {
 	return outcomePrefix + string(group) + "." + string(host)
