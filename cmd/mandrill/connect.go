@@ -187,7 +187,7 @@ func (a *app) withJetStream(ctx context.Context, cfg config.Config, verb string,
 	if err != nil {
 		return fmt.Errorf("cannot use JetStream: %w", err)
 	}
-	return do(conn, js)
+	return conn.explainDenial(verb, do(conn, js))
 }
 
 // hideSecret keeps an error that quotes a URL from showing what the URL hides.

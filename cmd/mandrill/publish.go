@@ -123,9 +123,11 @@ func (a *app) publish(cmd *cobra.Command, args []string, o publishOptions) (err 
 	defer func() { err = errors.Join(err, conn.close()) }()
 	return withPublisher(ctx, conn, cfg, log, func(p *publisher.Publisher) error {
 		if o.mock {
-			return a.publishMock(ctx, conn, p, cfg, o, log)
+			err = a.publishMock(ctx, conn, p, cfg, o, log)
+		} else {
+			err = a.publishList(ctx, conn, p, requests, o)
 		}
-		return a.publishList(ctx, conn, p, requests, o)
+		return conn.explainDenial("publish", err)
 	})
 }
 

@@ -91,6 +91,16 @@ func (a *app) openService(ctx context.Context, cfg config.Config, o serviceOptio
 	if err := s.openConnection(ctx); err != nil {
 		return s, err
 	}
+	ctx, stop := s.conn.untilDenied(ctx)
+	defer stop()
+	defer func() {
+		if denied, ok := errors.AsType[*deniedError](context.Cause(ctx)); ok && err != nil {
+			err = fmt.Errorf("a permission that a worker needs is missing: %w", denied)
+		}
+	}()
+	if err := s.openStreams(ctx); err != nil {
+		return s, err
+	}
 	if err := s.openStore(ctx); err != nil {
 		return s, err
 	}
@@ -111,6 +121,11 @@ func (a *app) openService(ctx context.Context, cfg config.Config, o serviceOptio
 	}
 	if err := s.openCampaigns(ctx); err != nil {
 		return s, err
+	}
+	for _, g := range s.groups {
+		if err := s.conn.checkAcks(ctx, g.name); err != nil {
+			return s, err
+		}
 	}
 	return s, s.openAnswers()
 }
@@ -152,10 +167,14 @@ func (s *service) openConnection(ctx context.Context) (err error) {
 		return fmt.Errorf("cannot use JetStream: %w", err)
 	}
 	s.js = js
-	if s.streams, err = stream.Ensure(ctx, js, s.settings()); err != nil {
+	return nil
+}
+
+func (s *service) openStreams(ctx context.Context) (err error) {
+	if s.streams, err = stream.Ensure(ctx, s.js, s.settings()); err != nil {
 		return err
 	}
-	s.bucket, err = stream.EnsureControl(ctx, js, s.settings())
+	s.bucket, err = stream.EnsureControl(ctx, s.js, s.settings())
 	return err
 }
 
@@ -301,7 +320,7 @@ func (s *service) watch(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case err := <-s.conn.denied:
-		return fmt.Errorf("a permission that a worker needs is missing: %w", err)
+		return fmt.Errorf("a permission that a worker needs is missing: %w", &deniedError{"worker", err})
 	case <-s.conn.closed:
 		return fmt.Errorf("connection to NATS at %s was closed: %w", s.endpoint.shown, s.conn.LastError())
 	}
