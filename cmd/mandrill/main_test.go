@@ -40,6 +40,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == clusterNode {
 		os.Exit(runClusterNode(os.Args[2]))
 	}
+	if len(os.Args) > 2 && os.Args[1] == natsServer {
+		os.Exit(runNATSServer(os.Args[2]))
+	}
 	if os.Getenv(roleVariable) == "worker" {
 		os.Exit(workerWithHostsElsewhere())
 	}
