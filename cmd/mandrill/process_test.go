@@ -83,9 +83,14 @@ func run(t *testing.T, name string, environ []string, stdin string, args ...stri
 	if err != nil {
 		t.Fatal(err)
 	}
+	return runProgram(t, self, name, environ, stdin, args...)
+}
+
+func runProgram(t *testing.T, program, name string, environ []string, stdin string, args ...string) *process {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), lifetime)
 	p := &process{name: name, ended: make(chan struct{}), heard: make(chan struct{})}
-	p.cmd = exec.CommandContext(ctx, self, args...)
+	p.cmd = exec.CommandContext(ctx, program, args...)
 	p.cmd.Env = append(slices.DeleteFunc(os.Environ(), func(entry string) bool {
 		return strings.HasPrefix(entry, "MANDRILL_") || strings.HasPrefix(entry, "XDG_")
 	}), append(environ, roleVariable+"=worker")...)
