@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mayhem-mandrill/mandrill/internal/natsd/natsdtest"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/restart/simulated"
 	"github.com/mayhem-mandrill/mandrill/internal/store/postgres/postgrestest"
@@ -154,4 +155,33 @@ func TestProcess_AnOlderCopyOfTheFolderIsUnsafe(t *testing.T) {
 	if n := s.fleet.Boots(); n != 2*len(hosts) {
 		t.Errorf("got %d boots, want %d", n, 2*len(hosts))
 	}
+}
+
+// On a cluster too, the journal that comes back says when it did.
+func TestBackup_OfAReplicatedJournalVouchesForNothingOlder(t *testing.T) {
+	t.Parallel()
+	old := natsdtest.StartCluster(t, 3)
+	js := old.JetStream(t)
+	if _, err := stream.Ensure(t.Context(), js, stream.Settings{Replicas: 3}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), "mandrill.journal.web.id.h", []byte("event")); err != nil {
+		t.Fatal(err)
+	}
+	taken := backUp(t, js.Conn(), stream.Journal)
+
+	next := natsdtest.StartCluster(t, 3).JetStream(t)
+	began := time.Now()
+	restore(t, next.Conn(), stream.Journal, taken)
+	eventually(t, "restored journal", func() bool {
+		s, err := next.Stream(t.Context(), stream.Journal)
+		if err != nil {
+			return false
+		}
+		info := s.CachedInfo()
+		if info.Created.Before(began) {
+			t.Fatalf("got a journal that was created at %s, want one that was created when it was restored, after %s", info.Created, began)
+		}
+		return info.State.Msgs == 1
+	})
 }
