@@ -535,3 +535,35 @@ func TestDerive_DoesNotEndAPauseThatWasPutMeanwhile(t *testing.T) {
 		t.Error("the consumer hands messages out under a pause")
 	}
 }
+
+// A viewer that saw less than a worker would say that nothing holds a group back which waits.
+func TestLook_SeesWhatReadSees(t *testing.T) {
+	f := newFleet(t)
+	f.put(t, control.Pause{Cause: control.ByBreaker})
+	f.put(t, control.Pause{Cause: control.ByHand})
+	if err := control.Lift(t.Context(), f.kv, group, control.ByHand); err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range []restart.Group{control.AllGroups, group + "-2"} { // the name of one begins like another's
+		if _, err := control.Put(t.Context(), f.kv, control.Pause{Group: g, Cause: control.ByHand}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := control.PutBudget(t.Context(), f.kv, group, control.Budget{Messages: 7}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.kv.Put(t.Context(), stream.AbortPrefix+uuid.NewString(), []byte(`{"by":"ann"}`)); err != nil {
+		t.Fatal(err)
+	}
+	want, err := control.Read(t.Context(), f.kv, group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := control.Look(t.Context(), f.js, f.kv, group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" || len(got.Pauses) != 2 || len(got.Aborted) != 1 {
+		t.Errorf("(-Read +Look):\n%s", diff)
+	}
+}

@@ -99,8 +99,8 @@ func (b *Box) Letters(ctx context.Context, f Filter) iter.Seq2[Entry, error] {
 	}
 }
 
-// LettersOf returns the letters of one host, in no order. Unlike Letters it creates no consumer, and the entries name only
-// the last of their copies.
+// LettersOf returns the letters of one host, in no order. Unlike Letters it creates no consumer, and has only the last of what
+// is on one subject: of a letter its last copy, and of several, which earlier work streams have left, the one written last.
 func (b *Box) LettersOf(ctx context.Context, group restart.Group, host restart.Host) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		// What follows the host is one token, the sequence, so no other host's letters match.

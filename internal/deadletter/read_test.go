@@ -278,3 +278,28 @@ func lettersOf(entries []deadletter.Entry) (letters []deadletter.Letter) {
 	}
 	return letters
 }
+
+func TestLettersOf_AreThoseOfTheHostAsTheyAre(t *testing.T) {
+	f := newFixture(t)
+	letters := make([]deadletter.Letter, 3)
+	for i := range letters {
+		letters[i] = newLetter(uint64(i) + 1)
+	}
+	other := restart.Host("more." + string(letters[2].Outcome.Host)) // which ends like it
+	letters[2].Outcome.Host, letters[2].WorkSubject = other, stream.WorkSubject("default", other)
+	for _, l := range letters {
+		f.mustBury(t, l)
+	}
+	f.mustMark(t, f.read(t, deadletter.Filter{})[0])
+	letters[0].RequeuedAs, letters[0].RequeuedAt = requeuedAs, requeuedAt
+	var got []deadletter.Letter
+	for e, err := range f.box.LettersOf(t.Context(), "default", letters[0].Outcome.Host) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, e.Letter)
+	}
+	if diff := cmp.Diff(letters[:2], got); diff != "" {
+		t.Errorf("letters (-want +got):\n%s", diff)
+	}
+}
