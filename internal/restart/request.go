@@ -1,6 +1,7 @@
 package restart
 
 import (
+	"bytes"
 	"encoding"
 	"encoding/json"
 	"errors"
@@ -179,7 +180,7 @@ type Envelope struct {
 
 // Decode reads a request from the wire. The subject is the truth: a payload whose group or host differs from the
 // envelope's is refused, so that permission to publish for one group is just that. Unknown fields are ignored and
-// kept in Raw, which shares data. The error says which field is wrong, and is for people: it quotes no more than the
+// kept in Raw, which shares data; but an object of nothing else, without the header, is no request. The error says which field is wrong, and is for people: it quotes no more than the
 // beginning of what came.
 func Decode(env Envelope, data []byte) (Request, error) {
 	if env.Version != "" && env.Version != WireVersion {
@@ -209,6 +210,9 @@ func parse(data []byte, env Envelope) (Request, error) {
 		var err error
 		if p, err = unmarshal(data); err != nil {
 			return Request{}, err
+		}
+		if env.Version == "" && isForeign(data) {
+			return Request{}, errForeign
 		}
 	}
 	r := Request{
@@ -271,6 +275,24 @@ func unmarshal(data []byte) (payload, error) {
 		p.id = []byte(id)
 	}
 	return p, nil
+}
+
+// errForeign is about what a server or a service has answered to somebody who named a request's subject for the reply: a
+// server lets anybody do so who may ask anything at all. All fields may be left out, so it would be a request.
+var errForeign = errors.New("not a request: no header Mandrill-Version, and other fields than a request's alone")
+
+// isForeign reports whether a valid object has fields, and none of a request's.
+func isForeign(data []byte) bool {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(data, &fields); err != nil || len(fields) == 0 {
+		return false
+	}
+	for name := range fields {
+		if new(payload).field(bytes.ToLower([]byte(name))) != nil { // encoding/json has not asked for the case either
+			return false
+		}
+	}
+	return true
 }
 
 func bytesOf(text *string) []byte {

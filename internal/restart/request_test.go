@@ -311,6 +311,8 @@ func TestDecode_RefusesWhatIsNoRequest(t *testing.T) {
 		"a comment":          `{} // now`,
 		"YAML":               "host: host-1.example.net\n",
 		"the original's own": "Message(instance_name='cattle-a1b2')",
+		"a stream's answer":  `{"stream":"MANDRILL","seq":7,"domain":"hub","duplicate":true}`,
+		"an API's answer":    `{"type":"io.nats.jetstream.api.v1.stream_info_response","error":{"code":404,"description":"host"}}`,
 		"too deep":           `{"a":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -351,6 +353,14 @@ func mustDecode(t testing.TB, env restart.Envelope, data string) restart.Request
 		t.Fatalf("%.100s: %v", data, err)
 	}
 	return r
+}
+
+// With the header, or one field of a request, whatever else is there was meant for us.
+func TestDecode_TakesFieldsThatNobodyKnows(t *testing.T) {
+	newer := envelope
+	newer.Version = restart.WireVersion
+	mustDecode(t, newer, `{"priority":7}`)
+	mustDecode(t, envelope, `{"priority":7,"Reason":"kernel"}`)
 }
 
 // Nothing that arrives may stop a worker, and what it takes must be what every other worker would take.
