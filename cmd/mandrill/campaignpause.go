@@ -13,8 +13,7 @@ import (
 	"github.com/mayhem-mandrill/mandrill/internal/control"
 )
 
-// heedWait bounds how long a pause waits until whoever drives the campaign has taken notice. It looks every two seconds,
-// and at once where it hears of a change.
+// heedWait bounds how long a pause waits until whoever drives the campaign has taken notice, which looks every second.
 const heedWait = 6 * time.Second
 
 func (a *app) campaignPauseCommand() *cobra.Command {
@@ -42,16 +41,12 @@ func (w *campaignWheel) pauseCampaign(ctx context.Context, c campaign.Campaign, 
 	if err := stillOn("pause", c); err != nil {
 		return err
 	}
-	if err := w.docs.Pause(ctx, id, campaign.Mark{By: w.app.whoami(), Why: reason, At: time.Now().UTC()}); err != nil {
+	revision, err := w.docs.Pause(ctx, id, w.mark(reason))
+	if err != nil {
 		return err
 	}
-	// Nothing more is asked for from when the driver has noted the pause, or has nothing left to ask for. Where the group
-	// was paused before, it has noted that, and will note this too.
 	before := c
-	heeded := func(c campaign.Campaign) bool {
-		noted := c.Progress.Revision != before.Progress.Revision || before.Wish.Paused != nil
-		return c.Progress.State == campaign.Paused && noted || c.Progress.State.Final() || c.Progress.Counts().Pending == 0
-	}
+	heeded := func(c campaign.Campaign) bool { return heeds(before, c, revision) }
 	c, ok, err := w.until(ctx, id, heedWait, heeded)
 	if err != nil {
 		return fmt.Errorf("the pause is stored, and it is not known whether the campaign heeds it: %w", err)
@@ -66,6 +61,20 @@ func (w *campaignWheel) pauseCampaign(ctx context.Context, c campaign.Campaign, 
 	}
 	_, err = fmt.Fprintln(w.app.stdout, text)
 	return err
+}
+
+// heeds reports whether a campaign asks for no more hosts since a pause of that revision: it has noted it, is over, or has
+// nothing left to ask for. Where it was paused before by its group alone, only what was noted after counts: what has been
+// noted before may have been seen without this pause. Where it was paused by hand before, it has noted that.
+func heeds(before, now campaign.Campaign, revision uint64) bool {
+	p := now.Progress
+	noted := p.Revision > revision || before.Wish.Paused != nil
+	return p.State == campaign.Paused && noted || p.State.Final() || p.Counts().Pending == 0
+}
+
+// mark is what somebody wants of a campaign.
+func (w *campaignWheel) mark(why string) campaign.Mark {
+	return campaign.Mark{By: w.app.whoami(), Why: why, At: time.Now().UTC()}
 }
 
 // stillOn refuses a campaign that is over.

@@ -46,3 +46,30 @@ func TestConditionsOf_AreThoseInWhichARestartMayBegin(t *testing.T) {
 		}
 	}
 }
+
+// The fear: a pause is said to be in force, and the campaign begins another batch, because what was seen had been written
+// down before.
+func TestHeeds_BelievesOnlyWhatWasNotedAfterThePause(t *testing.T) {
+	const revision = 10
+	progress := func(state campaign.State, revision uint64, hosts string) campaign.Campaign {
+		return campaign.Campaign{Progress: campaign.Progress{State: state, Revision: revision, Hosts: campaign.States(hosts)}}
+	}
+	byHand := campaign.Campaign{Wish: campaign.Wish{Paused: &campaign.Mark{By: "ops"}}}
+	for _, tt := range []struct {
+		name   string
+		before campaign.Campaign
+		now    campaign.Campaign
+		want   bool
+	}{
+		{"Running", campaign.Campaign{}, progress(campaign.Running, 11, "o."), false},
+		{"PausedSince", campaign.Campaign{}, progress(campaign.Paused, 11, "o."), true},
+		{"PausedByItsGroupBefore", progress(campaign.Paused, 8, "o."), progress(campaign.Paused, 9, "o."), false},
+		{"PausedByHandBefore", byHand, progress(campaign.Paused, 9, "o."), true},
+		{"Over", campaign.Campaign{}, progress(campaign.Ended, 9, "v."), true},
+		{"NothingLeft", campaign.Campaign{}, progress(campaign.Running, 9, "vo"), true},
+	} {
+		if got := heeds(tt.before, tt.now, revision); got != tt.want {
+			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}

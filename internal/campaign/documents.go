@@ -3,13 +3,11 @@ package campaign
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
@@ -22,16 +20,15 @@ import (
 // ErrOther is returned by Submit for an id under which another campaign stands.
 var ErrOther = errors.New("another campaign has this id")
 
-// The keys of the bucket of campaigns, before the campaign's id or, of a plan, before what was asked for.
+// The keys of the bucket of campaigns, before the campaign's id or, of a plan, before what was asked for or, of a turn,
+// before its name.
 const (
 	specPrefix     = "spec."
 	progressPrefix = "progress."
 	pausePrefix    = "pause."
 	planPrefix     = "plan."
+	turnPrefix     = "turn."
 )
-
-// markLife is how long an abort mark is kept at least: as long as its campaign, or a request of it, may do anything.
-const markLife = MaxLife + 24*time.Hour
 
 // Documents are the documents of all campaigns, in buckets. They are a [Store] and [Steering].
 type Documents struct {
@@ -73,7 +70,7 @@ func (d *Documents) Submit(ctx context.Context, s Spec) error {
 		}
 	}
 	if err == nil {
-		err = d.enqueue(ctx, stream.CampaignSubject(s.Group, s.ID), s.ID)
+		err = d.enqueue(ctx, stream.CampaignSubject(s.Group, s.ID))
 	}
 	if err != nil {
 		return fmt.Errorf("cannot submit campaign %s: %w", s.ID, err)
@@ -81,10 +78,10 @@ func (d *Documents) Submit(ctx context.Context, s Spec) error {
 	return nil
 }
 
-func (d *Documents) enqueue(ctx context.Context, subject string, id uuid.UUID) error {
+func (d *Documents) enqueue(ctx context.Context, subject string) error {
 	msg := nats.NewMsg(subject)
 	msg.Header.Set(stream.VersionHeader, restart.WireVersion)
-	_, err := d.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id.String()))
+	_, err := d.js.PublishMsg(ctx, msg) // without an id: the server would take it for a double also when it is gone
 	var api *jetstream.APIError
 	if !errors.As(err, &api) || api.ErrorCode != codeStoreFailed {
 		return err
@@ -102,6 +99,23 @@ func (d *Documents) enqueue(ctx context.Context, subject string, id uuid.UUID) e
 
 // codeStoreFailed is what a full subject gives, among others; nats.go has no name for it.
 const codeStoreFailed jetstream.ErrorCode = 10077
+
+// Withdraw ends a campaign that no worker has taken up, so that none does any more, and reports whether it has ended so: by
+// the same compare-and-set as that of a worker which takes it up. Nothing is restarted by it then, wherever its message is.
+func (d *Documents) Withdraw(ctx context.Context, s Spec, m Mark) (done bool, err error) {
+	p := newProgress(&s)
+	p.State, p.Why, p.Over, p.At, p.Driver = Aborted, m.String(), m.At, m.At, withdrawn
+	switch _, err := d.CompareAndSet(ctx, p); {
+	case errors.Is(err, ErrConflict):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("cannot withdraw campaign %s: %w", s.ID, err)
+	}
+	return true, nil
+}
+
+// withdrawn is the driver of a campaign that has none. It is no worker's: their names are followed by an id.
+const withdrawn = "withdrawn"
 
 // Spec implements Store.
 func (d *Documents) Spec(ctx context.Context, id uuid.UUID) (s Spec, err error) {
@@ -163,93 +177,6 @@ func (d *Documents) CompareAndSet(ctx context.Context, p Progress) (revision uin
 	return 0, ErrConflict
 }
 
-// Wish implements Steering.
-func (d *Documents) Wish(ctx context.Context, id uuid.UUID) (w Wish, err error) {
-	if w.Aborted, err = markOf(ctx, d.control, stream.AbortPrefix+id.String()); err == nil {
-		w.Paused, err = markOf(ctx, d.campaigns, pausePrefix+id.String())
-	}
-	return w, err
-}
-
-// markOf returns the mark under a key, or nil. One that cannot be read counts: what it asks for is harmless.
-func markOf(ctx context.Context, kv jetstream.KeyValue, key string) (*Mark, error) {
-	entry, err := kv.Get(ctx, key)
-	switch {
-	case errors.Is(err, jetstream.ErrKeyNotFound):
-		return nil, nil
-	case err != nil:
-		return nil, fmt.Errorf("cannot read %s of bucket %q: %w", key, kv.Bucket(), err)
-	}
-	m := &Mark{}
-	if err := json.Unmarshal(entry.Value(), m); err != nil {
-		m = &Mark{By: "somebody", Why: fmt.Sprintf("entry %s cannot be read: %v", key, err)}
-	}
-	return m, nil
-}
-
-// Abort implements Steering. It lets go of marks that no request can meet any more.
-func (d *Documents) Abort(ctx context.Context, id uuid.UUID, m Mark) (revision uint64, err error) {
-	key := stream.AbortPrefix + id.String()
-	data, err := json.Marshal(m)
-	if err == nil {
-		revision, err = d.control.Create(ctx, key, data)
-	}
-	if errors.Is(err, jetstream.ErrKeyExists) {
-		var stands jetstream.KeyValueEntry
-		if stands, err = d.control.Get(ctx, key); err == nil {
-			revision = stands.Revision()
-		}
-	}
-	if err != nil {
-		return 0, fmt.Errorf("cannot abort campaign %s: %w", id, err)
-	}
-	d.forgetMarks(ctx, m.At)
-	return revision, nil
-}
-
-// forgetMarks removes old marks. A campaign whose mark is so old has ended, or ends by what its progress says; where
-// removing fails, the next abort tries again.
-func (d *Documents) forgetMarks(ctx context.Context, now time.Time) {
-	keys, err := stream.KeysOf(ctx, d.js, d.control.Bucket(), stream.AbortPrefix)
-	for _, key := range keys {
-		entry, getErr := d.control.Get(ctx, key)
-		if errors.Is(getErr, jetstream.ErrKeyNotFound) { // forgotten already
-			continue
-		}
-		if err != nil || getErr != nil {
-			return
-		}
-		if now.Sub(entry.Created()) > markLife {
-			_ = d.control.Delete(ctx, key, jetstream.LastRevision(entry.Revision()))
-		}
-	}
-}
-
-// Pause has nothing more asked for by a campaign until it is resumed. What was asked for goes on.
-func (d *Documents) Pause(ctx context.Context, id uuid.UUID, m Mark) error {
-	data, err := json.Marshal(m)
-	if err == nil {
-		_, err = d.campaigns.Put(ctx, pausePrefix+id.String(), data)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot pause campaign %s: %w", id, err)
-	}
-	return nil
-}
-
-// Resume takes back a Pause, and reports whether there was one.
-func (d *Documents) Resume(ctx context.Context, id uuid.UUID) (was bool, err error) {
-	key := pausePrefix + id.String()
-	m, err := markOf(ctx, d.campaigns, key)
-	if err == nil && m != nil {
-		err = d.campaigns.Delete(ctx, key)
-	}
-	if err != nil {
-		return false, fmt.Errorf("cannot resume campaign %s: %w", id, err)
-	}
-	return m != nil, nil
-}
-
 // A Campaign is all that is known of one.
 type Campaign struct {
 	Spec     Spec
@@ -289,31 +216,4 @@ func (d *Documents) List(ctx context.Context) ([]uuid.UUID, error) {
 	}
 	slices.SortFunc(ids, func(a, b uuid.UUID) int { return bytes.Compare(b[:], a[:]) }) // a UUIDv7 begins with its time
 	return ids, nil
-}
-
-// SavePlan stores the plan of a dry run under what was asked for, in the place of an earlier one.
-func (d *Documents) SavePlan(ctx context.Context, asked string, p Plan) error {
-	data, err := json.Marshal(p)
-	if err == nil && len(data) > maxDocument {
-		p.Batches = nil // which can be made again from the rest
-		data, err = json.Marshal(p)
-	}
-	if err == nil {
-		_, err = d.campaigns.Put(ctx, planKey(asked), data)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot store the plan: %w", err)
-	}
-	return nil
-}
-
-// LoadPlan returns the latest plan of a dry run that asked for the same, or ErrNotFound.
-func (d *Documents) LoadPlan(ctx context.Context, asked string) (p Plan, err error) {
-	_, err = d.read(ctx, planKey(asked), &p)
-	return p, err
-}
-
-// planKey returns a key of what may be any text.
-func planKey(asked string) string {
-	return planPrefix + fmt.Sprintf("%x", sha256.Sum256([]byte(asked)))
 }

@@ -1,6 +1,7 @@
 package campaign
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -183,4 +184,31 @@ func some(hosts []restart.Host) string {
 		text += string(h)
 	}
 	return text
+}
+
+// SavePlan stores the plan of a dry run under what was asked for, in the place of an earlier one.
+func (d *Documents) SavePlan(ctx context.Context, asked string, p Plan) error {
+	data, err := json.Marshal(p)
+	if err == nil && len(data) > maxDocument {
+		p.Batches = nil // which can be made again from the rest
+		data, err = json.Marshal(p)
+	}
+	if err == nil {
+		_, err = d.campaigns.Put(ctx, planKey(asked), data)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot store the plan: %w", err)
+	}
+	return nil
+}
+
+// LoadPlan returns the latest plan of a dry run that asked for the same, or ErrNotFound.
+func (d *Documents) LoadPlan(ctx context.Context, asked string) (p Plan, err error) {
+	_, err = d.read(ctx, planKey(asked), &p)
+	return p, err
+}
+
+// planKey returns a key of what may be any text.
+func planKey(asked string) string {
+	return planPrefix + fmt.Sprintf("%x", sha256.Sum256([]byte(asked)))
 }

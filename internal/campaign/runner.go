@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,6 +22,8 @@ var (
 
 	// ErrUnreadable is returned for a document that this version cannot read.
 	ErrUnreadable = errors.New("cannot be read")
+
+	errOtherGroup = errors.New("the campaign is of another group")
 
 	// ErrConflict is returned where somebody else has written the progress. The campaign is theirs.
 	ErrConflict = errors.New("somebody else drives the campaign")
@@ -80,11 +84,9 @@ type RunnerConfig struct {
 	Requests Requests
 	// Conditions returns what a campaign's group is like now. While it cannot tell, nothing is asked for.
 	Conditions func(ctx context.Context, s *Spec) (Conditions, error)
-	// Changed returns a channel that is closed when something may have changed. Nil: nobody can tell.
-	Changed func() <-chan struct{}
 	// Announce, if not nil, is called with each progress once it is stored.
 	Announce func(s *Spec, p Progress)
-	// Every is the time between two looks where nothing is known to have changed. Zero means 2 s.
+	// Every is the time between two looks. Zero means 2 s.
 	Every time.Duration
 	// MaxTaken is how often a campaign may be taken up without coming forward. Zero means 50.
 	MaxTaken int
@@ -105,7 +107,20 @@ const (
 
 	// writeRetry is the time until a write is tried again that got no answer.
 	writeRetry = 500 * time.Millisecond
+
+	// partSize is how many requests are looked at, or cancelled, in one call, so that no number of them is too much.
+	partSize = 500
+
+	// wellAfter is how long a campaign has to be driven until it is clear that it does not kill its driver: it may wait for
+	// days, and then neither comes forward nor is poison.
+	wellAfter = time.Minute
+
+	// patience is how often a read is tried again that may be behind.
+	patience = 5
 )
+
+// behind is how long a node of a cluster may be behind by the n-th try.
+func behind(try int) time.Duration { return time.Duration(try) * 50 * time.Millisecond }
 
 // NewRunner returns a runner.
 func NewRunner(cfg RunnerConfig) (*Runner, error) {
@@ -123,9 +138,6 @@ func NewRunner(cfg RunnerConfig) (*Runner, error) {
 	if cfg.MaxTaken == 0 {
 		cfg.MaxTaken = 50
 	}
-	if cfg.Changed == nil {
-		cfg.Changed = func() <-chan struct{} { return nil }
-	}
 	if cfg.Announce == nil {
 		cfg.Announce = func(*Spec, Progress) {}
 	}
@@ -133,15 +145,15 @@ func NewRunner(cfg RunnerConfig) (*Runner, error) {
 }
 
 // Run takes a campaign up and drives it until it is over, and then returns nil. It returns ErrConflict once somebody
-// else has taken it up, ErrNotFound or ErrUnreadable where that is so, and the cause of ctx when that ends: another
-// may go on then.
+// else has taken it up, ErrNotFound, which may be a read that is behind, or ErrUnreadable, and the cause of ctx when that
+// ends: another may go on then.
 func (r *Runner) Run(ctx context.Context, id uuid.UUID) error {
 	spec, err := bounded(ctx, func(ctx context.Context) (Spec, error) { return r.cfg.Store.Spec(ctx, id) })
 	if err != nil {
 		return err
 	}
 	if spec.Group != r.cfg.Group { // who may hand in campaigns of one group may not do so for another by that
-		return fmt.Errorf("%w in group %q: it is of group %q", ErrNotFound, r.cfg.Group, spec.Group)
+		return fmt.Errorf("%w than %q: %q", errOtherGroup, r.cfg.Group, spec.Group)
 	}
 	d := &drive{
 		RunnerConfig: r.cfg, spec: &spec, log: r.cfg.Logger.With().Stringer("campaign", id).Str("group", string(spec.Group)).Logger(),
@@ -171,7 +183,6 @@ type drive struct {
 
 // take makes the campaign ours: whoever drove it can write no more.
 func (d *drive) take(ctx context.Context) error {
-	const patience = 5 // a read may be behind
 	driver := d.Worker + "/" + uuid.NewString()
 	for try := 1; ; try++ {
 		p, err := bounded(ctx, func(ctx context.Context) (Progress, error) { return d.Store.Progress(ctx, d.spec.ID) })
@@ -198,7 +209,7 @@ func (d *drive) take(ctx context.Context) error {
 		if !errors.Is(err, ErrConflict) || try == patience {
 			return err
 		}
-		if err := sleep(ctx, time.Duration(try)*50*time.Millisecond, nil); err != nil {
+		if err := sleep(ctx, behind(try)); err != nil {
 			return err
 		}
 	}
@@ -216,13 +227,13 @@ func (d *drive) giveUp(ctx context.Context, p Progress) error {
 
 func (d *drive) run(ctx context.Context) error {
 	const most = 5 // looks without a pause
+	began := time.Now()
 	for hurried := 0; ; {
-		changed := d.Changed()
 		decision := Next(d.spec, d.p, d.facts(ctx))
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if differ(decision.Progress, d.p) {
+		if well := d.p.Taken > 0 && time.Since(began) > wellAfter; well || differ(decision.Progress, d.p) {
 			decision.Progress.Taken = 0
 			if err := d.store(ctx, decision.Progress); err != nil {
 				return err
@@ -243,7 +254,7 @@ func (d *drive) run(ctx context.Context) error {
 		if !decision.Until.IsZero() {
 			pause = max(min(pause, time.Until(decision.Until)), 0)
 		}
-		if err := sleep(ctx, pause, changed); err != nil {
+		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
 	}
@@ -278,24 +289,22 @@ func (d *drive) facts(ctx context.Context) Facts {
 		f.Conditions = Conditions{Paused: "nobody can tell what its group is like"}
 		d.complain(ctx, err)
 	}
-	hosts, began := d.p.open(), time.Now()
-	sights, err := bounded(ctx, func(ctx context.Context) ([]Sight, error) { return d.Requests.Look(ctx, d.targets(hosts)) })
-	d.looking = time.Since(began)
-	if err == nil && len(sights) != len(hosts) {
-		err = fmt.Errorf("cannot look at %d requests: %d were found", len(hosts), len(sights)) // a fault in our own code
-	}
-	for i, host := range hosts {
-		f.Sights[host] = Sight{Queued: true}
-		if err == nil {
+	began := time.Now()
+	for hosts := range slices.Chunk(d.p.open(), partSize) {
+		sights, err := bounded(ctx, func(ctx context.Context) ([]Sight, error) { return d.Requests.Look(ctx, d.targets(hosts)) })
+		if err == nil && len(sights) != len(hosts) {
+			err = fmt.Errorf("cannot look at %d requests: %d were found", len(hosts), len(sights)) // a fault in our own code
+		}
+		if err != nil {
+			d.complain(ctx, err)
+			break // what was not seen counts as queued
+		}
+		for i, host := range hosts {
 			f.Sights[host] = sights[i]
 		}
-		if sight, ok := d.learned[host]; ok {
-			f.Sights[host] = sight
-		}
 	}
-	if err != nil {
-		d.complain(ctx, err)
-	}
+	d.looking = time.Since(began)
+	maps.Copy(f.Sights, d.learned)
 	f.Now = time.Now().UTC()
 	return f
 }
@@ -332,7 +341,7 @@ func (d *drive) store(ctx context.Context, p Progress) error {
 			return err
 		}
 		d.complain(ctx, err)
-		if err := sleep(ctx, writeRetry, nil); err != nil {
+		if err := sleep(ctx, writeRetry); err != nil {
 			return err
 		}
 	}
@@ -366,13 +375,18 @@ func (d *drive) publish(ctx context.Context, hosts []int) error {
 
 func (d *drive) cancel(ctx context.Context, hosts []int) error {
 	mark := Mark{By: d.Worker, Why: "campaign " + d.spec.ID.String() + " was aborted " + d.p.Why, At: time.Now().UTC()}
-	cancelled, err := bounded(ctx, func(ctx context.Context) ([]bool, error) { return d.Requests.Cancel(ctx, d.targets(hosts), mark) })
-	for i, done := range cancelled {
-		if done {
-			d.learn(hosts[i], Sight{Kind: restart.Cancelled, Reason: restart.ReasonAborted})
+	for part := range slices.Chunk(hosts, partSize) {
+		cancelled, err := bounded(ctx, func(ctx context.Context) ([]bool, error) { return d.Requests.Cancel(ctx, d.targets(part), mark) })
+		for i, done := range cancelled {
+			if done {
+				d.learn(part[i], Sight{Kind: restart.Cancelled, Reason: restart.ReasonAborted})
+			}
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return err
+	return nil
 }
 
 func (d *drive) learn(host int, s Sight) {
@@ -422,14 +436,12 @@ func bounded[T any](ctx context.Context, call func(context.Context) (T, error)) 
 	return call(ctx)
 }
 
-// sleep waits for that time or until changed is closed, and returns the cause of ctx if that ends first.
-func sleep(ctx context.Context, pause time.Duration, changed <-chan struct{}) error {
+// sleep waits for that time, and returns the cause of ctx if that ends first.
+func sleep(ctx context.Context, pause time.Duration) error {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return nil
-	case <-changed:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

@@ -28,8 +28,9 @@ type ServerConfig struct {
 
 // A Server takes campaigns from their stream and has them driven, each under its lease.
 type Server struct {
-	cfg     ServerConfig
-	ackWait time.Duration
+	cfg          ServerConfig
+	ackWait      time.Duration
+	missingTries int // how often a campaign is handed out that is not to be found
 }
 
 // NewServer returns a server.
@@ -43,7 +44,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if cfg.AtOnce == 0 {
 		cfg.AtOnce = 16
 	}
-	return &Server{cfg, cfg.Consumer.CachedInfo().Config.AckWait}, nil
+	return &Server{cfg, cfg.Consumer.CachedInfo().Config.AckWait, missingTries}, nil
 }
 
 const (
@@ -51,6 +52,10 @@ const (
 	pullRetry     = time.Second     // after a pull that failed
 	settleTimeout = 5 * time.Second // for a settlement
 	runRetry      = 5 * time.Second // until a campaign is handed out again that could not be driven
+
+	// A campaign may not be found because a node of the cluster is behind, and then must not be thrown away.
+	missingRetry = time.Second
+	missingTries = 60
 )
 
 // Run serves campaigns until ctx ends, and returns when those that it drives have been handed back.
@@ -82,7 +87,7 @@ func (s *Server) Run(ctx context.Context) error {
 		if err != nil {
 			s.cfg.Logger.WithLevel(level).Err(err).Msg("cannot look for campaigns, trying until it can")
 			level = zerolog.DebugLevel // an outage is told once
-			if sleep(ctx, pullRetry, nil) != nil {
+			if sleep(ctx, pullRetry) != nil {
 				return nil
 			}
 		}
@@ -128,15 +133,27 @@ func (s *Server) drive(ctx context.Context, msg jetstream.Msg, received time.Tim
 		s.settle(ctx, log, msg, "+ACK")
 	case errors.Is(err, ErrConflict): // whoever drives it settles it
 		log.Info().Err(err).Msg("campaign left")
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, errOtherGroup), errors.Is(err, ErrNotFound) && deliveries(msg) >= s.missingTries:
 		log.Error().Err(err).Msg("campaign thrown away")
 		s.settle(ctx, log, msg, "+TERM no such campaign")
+	case errors.Is(err, ErrNotFound):
+		log.Debug().Err(err).Msg("campaign is not to be found yet")
+		s.settle(ctx, log, msg, nak(missingRetry))
 	case ctx.Err() != nil:
 		s.settle(ctx, log, msg, nak(0))
 	default: // also one that cannot be read: a later version may
 		log.Warn().Err(err).Msg("campaign cannot be driven, trying again")
 		s.settle(ctx, log, msg, nak(runRetry))
 	}
+}
+
+// deliveries returns how often a message was handed out.
+func deliveries(msg jetstream.Msg) int {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return 1 // unreachable: the reply subject is the server's
+	}
+	return int(meta.NumDelivered)
 }
 
 // run contains a panic: it is this campaign's alone.

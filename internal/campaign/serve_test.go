@@ -2,6 +2,7 @@ package campaign
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"sync"
@@ -21,8 +22,8 @@ import (
 )
 
 const (
-	patience    = 20 * time.Second
-	testAckWait = time.Second
+	testPatience = 20 * time.Second
+	testAckWait  = time.Second
 )
 
 // bench is a real server with what campaigns stand on.
@@ -164,7 +165,7 @@ func (w *worker) end() {
 // await polls until the campaign is as it should be.
 func (b *bench) await(t *testing.T, id uuid.UUID, ready func(Campaign) bool) Campaign {
 	t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(testPatience); ; time.Sleep(5 * time.Millisecond) {
 		c, err := b.docs.Load(t.Context(), id)
 		if err == nil && ready(c) {
 			return c
@@ -189,7 +190,7 @@ func (b *bench) messages(t *testing.T) uint64 {
 // awaitSettled waits until no campaign's message is there any more.
 func (b *bench) awaitSettled(t *testing.T) {
 	t.Helper()
-	for end := time.Now().Add(patience); b.messages(t) > 0; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(testPatience); b.messages(t) > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the message was not settled")
 		}
@@ -285,7 +286,7 @@ func TestServer_SteersARunningCampaignByMarks(t *testing.T) {
 	h := &hosts{asked: map[uuid.UUID]time.Time{}}
 	s := liveSpec(50, "1", "1")
 	startWorker(t, b, "first", h, nil)
-	if err := b.docs.Pause(t.Context(), s.ID, Mark{By: "ops", Why: "lunch"}); err != nil {
+	if _, err := b.docs.Pause(t.Context(), s.ID, Mark{By: "ops", Why: "lunch"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.docs.Submit(t.Context(), *s); err != nil {
@@ -335,13 +336,71 @@ func TestServer_DrivesNoCampaignThatIsOfAnotherGroupThanItsSubject(t *testing.T)
 	if _, err := b.js.Publish(t.Context(), stream.CampaignSubject("default", s.ID), nil); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(patience); b.messages(t) > 1; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(testPatience); b.messages(t) > 1; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the message under the wrong group is still there")
 		}
 	}
 	if c, err := b.docs.Load(t.Context(), s.ID); err != nil || c.Progress.State != Submitted || h.boots != 0 {
 		t.Errorf("got %+v, %v and %d boots; want it to wait for a worker of its group", c.Progress, err, h.boots)
+	}
+}
+
+// A read of a cluster's bucket may be answered by a node that is behind. A campaign that was handed in a moment ago must
+// not be thrown away for that.
+func TestServer_WaitsForTheDocumentOfACampaignThatWasJustHandedIn(t *testing.T) {
+	b := newBench(t)
+	h := &hosts{asked: map[uuid.UUID]time.Time{}}
+	s := liveSpec(1, "1", "1")
+	subject := stream.CampaignSubject(s.Group, s.ID)
+	if _, err := b.js.Publish(t.Context(), subject, nil); err != nil {
+		t.Fatal(err)
+	}
+	startWorker(t, b, "first", h, nil)
+	b.awaitDelivery(t)
+	data, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.docs.campaigns.Create(t.Context(), specPrefix+s.ID.String(), data); err != nil {
+		t.Fatal(err)
+	}
+	if c := b.await(t, s.ID, over); c.Progress.State != Ended || h.boots != 1 {
+		t.Errorf("got state %s and %d boots, want it done", c.Progress.State, h.boots)
+	}
+}
+
+// A campaign whose document somebody has deleted must not be handed out for ever.
+func TestServer_ThrowsAwayACampaignThatHasNoDocumentInTheEnd(t *testing.T) {
+	b := newBench(t)
+	server, err := NewServer(ServerConfig{
+		Conn: b.Connect(t), Consumer: b.consumer, Run: func(context.Context, uuid.UUID) error { return ErrNotFound },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.missingTries = 2
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = server.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	if _, err := b.js.Publish(t.Context(), stream.CampaignSubject("default", uuid.New()), nil); err != nil {
+		t.Fatal(err)
+	}
+	b.awaitSettled(t)
+}
+
+// awaitDelivery waits until a worker has been handed a campaign.
+func (b *bench) awaitDelivery(t *testing.T) {
+	t.Helper()
+	for end := time.Now().Add(testPatience); ; time.Sleep(5 * time.Millisecond) {
+		if info, err := b.consumer.Info(t.Context()); err == nil && info.Delivered.Consumer > 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("no worker has taken the campaign")
+		}
 	}
 }
 
@@ -374,7 +433,7 @@ func TestServer_OutlivesACampaignThatPanics(t *testing.T) {
 	for what, c := range map[string]<-chan struct{}{"the bad one": panicked, "the good one": done} {
 		select {
 		case <-c:
-		case <-time.After(patience):
+		case <-time.After(testPatience):
 			t.Fatalf("%s was not driven", what)
 		}
 	}
@@ -408,6 +467,113 @@ func TestDocuments_TakeACampaignOnceAndNoOtherUnderItsID(t *testing.T) {
 	}
 	if ids, err := b.docs.List(t.Context()); err != nil || !slices.Equal(ids, []uuid.UUID{later.ID, s.ID}) {
 		t.Errorf("got %v, %v; want the latest first", ids, err)
+	}
+}
+
+// Whoever could not hand a campaign in must be able to tell for certain that nothing comes of it.
+func TestDocuments_WithdrawACampaignBeforeAWorkerHasIt(t *testing.T) {
+	b := newBench(t)
+	h := &hosts{asked: map[uuid.UUID]time.Time{}}
+	s := liveSpec(3, "1", "1")
+	if err := b.docs.Submit(t.Context(), *s); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // again, as after a lost answer
+		if done, err := b.docs.Withdraw(t.Context(), *s, Mark{By: "ops", Why: "no answer", At: time.Now()}); err != nil || !done {
+			t.Fatalf("got %v, %v; want it withdrawn", done, err)
+		}
+	}
+	startWorker(t, b, "first", h, nil)
+	b.awaitSettled(t)
+	c, err := b.docs.Load(t.Context(), s.ID)
+	if err != nil || c.Progress.State != Aborted || c.Progress.Why != "by ops: no answer" || c.Progress.Over.IsZero() || h.boots != 0 {
+		t.Errorf("got %+v, %v and %d boots; want it aborted, and nothing done", c.Progress, err, h.boots)
+	}
+}
+
+func TestDocuments_DoNotWithdrawACampaignThatAWorkerHas(t *testing.T) {
+	b := newBench(t)
+	h := &hosts{asked: map[uuid.UUID]time.Time{}}
+	h.stuck.Store(true)
+	s := liveSpec(2, "1", "1")
+	startWorker(t, b, "first", h, nil)
+	if err := b.docs.Submit(t.Context(), *s); err != nil {
+		t.Fatal(err)
+	}
+	b.await(t, s.ID, func(c Campaign) bool { return c.Progress.Counts().Open == 1 })
+	if done, err := b.docs.Withdraw(t.Context(), *s, Mark{By: "ops", At: time.Now()}); err != nil || done {
+		t.Errorf("got %v, %v; want it left to the worker", done, err)
+	}
+	h.stuck.Store(false)
+	if c := b.await(t, s.ID, over); c.Progress.State != Ended || h.boots != 2 {
+		t.Errorf("got state %s and %d boots", c.Progress.State, h.boots)
+	}
+}
+
+// laggard is a bucket whose first reads are answered by a node that is behind.
+type laggard struct {
+	jetstream.KeyValue
+	behind atomic.Int64
+}
+
+func (l *laggard) Get(ctx context.Context, key string) (jetstream.KeyValueEntry, error) {
+	if l.behind.Add(-1) >= 0 {
+		return nil, jetstream.ErrKeyNotFound
+	}
+	return l.KeyValue.Get(ctx, key)
+}
+
+// Whoever presses the button a moment after somebody else must not be told that it did not work.
+func TestDocuments_AbortFindsTheMarkThatStandsAlsoOnANodeThatIsBehind(t *testing.T) {
+	b := newBench(t)
+	id := uuid.New()
+	first, err := b.docs.Abort(t.Context(), id, Mark{By: "ops", At: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	control := &laggard{KeyValue: b.docs.control}
+	control.behind.Store(2)
+	behind, err := NewDocuments(b.js, b.docs.campaigns, control)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if revision, err := behind.Abort(t.Context(), id, Mark{By: "another", At: time.Now()}); err != nil || revision != first {
+		t.Errorf("got %d, %v; want %d", revision, err, first)
+	}
+}
+
+// Two runs of one schedule begin at the same moment: one of them goes ahead.
+func TestDocuments_OfManyWhoTakeATurnOneHasIt(t *testing.T) {
+	b := newBench(t)
+	before, err := b.docs.Turn(t.Context(), "nightly")
+	if err != nil || before.Campaign != uuid.Nil {
+		t.Fatalf("got %+v, %v; want none", before, err)
+	}
+	for round := range 3 { // the first has nothing before it
+		ids := make([]uuid.UUID, 8)
+		errs := make([]error, len(ids))
+		var racing sync.WaitGroup
+		for i := range ids {
+			ids[i] = uuid.New()
+			racing.Go(func() {
+				errs[i] = b.docs.TakeTurn(t.Context(), "nightly", before, Turn{Campaign: ids[i], Until: time.Now()})
+			})
+		}
+		racing.Wait()
+		won := -1
+		for i, err := range errs {
+			switch {
+			case err == nil && won >= 0:
+				t.Errorf("round %d: two have the turn", round)
+			case err == nil:
+				won = i
+			case !errors.Is(err, ErrConflict):
+				t.Errorf("round %d: got %v, want %v", round, err, ErrConflict)
+			}
+		}
+		if before, err = b.docs.Turn(t.Context(), "nightly"); err != nil || won < 0 || before.Campaign != ids[won] {
+			t.Fatalf("round %d: got %+v, %v; want that of number %d", round, before, err, won)
+		}
 	}
 }
 
