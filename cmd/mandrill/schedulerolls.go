@@ -70,8 +70,7 @@ func (t *rollTemplate) spec(f schedule.Firing) campaign.Spec {
 // campaignOf returns the id of a firing's campaign.
 func campaignOf(firing uuid.UUID) uuid.UUID { return uuid.NewSHA1(firing, []byte("campaign")) }
 
-// roll begins the campaign of a firing, unless that of the run before is not over. Two runs that are begun within the same
-// moment, as by hand and by the clock, do not see one another.
+// roll begins the campaign of a firing, unless that of another run is not over.
 func (w *firings) roll(ctx context.Context, f schedule.Firing) (schedule.Result, error) {
 	t, err := parseRollTemplate(f.Roll)
 	if err != nil {
@@ -88,22 +87,90 @@ func (w *firings) roll(ctx context.Context, f schedule.Firing) (schedule.Result,
 	}
 	s, err := docs.Spec(asking, campaignOf(f.ID))
 	if errors.Is(err, campaign.ErrNotFound) { // nobody has come so far with this firing
-		if running, err := w.running(asking, docs, f); err != nil {
-			return schedule.Result{}, err
-		} else if running != uuid.Nil {
-			return schedule.Result{Outcome: schedule.Skipped, Why: fmt.Sprintf("campaign %s, of the run before, is not over", running)}, nil
+		var other uuid.UUID
+		if s, other, err = w.prepare(ctx, docs, t, f); other != uuid.Nil {
+			return schedule.Result{Outcome: schedule.Skipped, Why: fmt.Sprintf("campaign %s, of another run, is not over", other)}, nil
 		}
-		s = t.spec(f)
-		s.Takes = restart.Duration(w.service.cfg.For(t.Group).Window.RestartTakes)
-		s.Hosts, err = w.hosts(ctx, t, s)
 	}
 	if err != nil {
 		return schedule.Result{}, err
 	}
+	return w.submit(ctx, docs, s)
+}
+
+// prepare returns the campaign of a firing, whose turn it is from then on; or that of another run which is not over. It is
+// looked for twice, because it takes a while to find hosts, and who finds none must not have the turn.
+func (w *firings) prepare(ctx context.Context, docs *campaign.Documents, t rollTemplate, f schedule.Firing) (s campaign.Spec, other uuid.UUID, err error) {
+	s = t.spec(f)
+	s.Takes = restart.Duration(w.service.cfg.For(t.Group).Window.RestartTakes)
+	if _, other, err = before(ctx, docs, f.Name, s.ID); err != nil || other != uuid.Nil {
+		return s, other, err
+	}
+	if s.Hosts, err = w.hosts(ctx, t, s); err == nil {
+		err = s.Validate()
+	}
+	if err == nil {
+		other, err = takeTurn(ctx, docs, f, s.ID)
+	}
+	return s, other, err
+}
+
+// takeTurn makes a campaign the one of its schedule that may run, unless there is another that is not over, which it
+// returns. Of runs that begin at the same moment one is compared and set; the others see it.
+func takeTurn(ctx context.Context, docs *campaign.Documents, f schedule.Firing, id uuid.UUID) (other uuid.UUID, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	for {
+		turn, other, err := before(ctx, docs, f.Name, id)
+		if err != nil || other != uuid.Nil || turn.Campaign == id {
+			return other, err
+		}
+		err = docs.TakeTurn(ctx, f.Name, turn, campaign.Turn{Campaign: id, Until: f.NotAfter})
+		if !errors.Is(err, campaign.ErrConflict) {
+			return uuid.Nil, err
+		}
+	}
+}
+
+// before returns whose turn it is, and that campaign if it is another than id and not over. One that no worker has taken
+// up, because it waits for one or because it is about to be handed in, has its turn until its time is over.
+func before(ctx context.Context, docs *campaign.Documents, name string, id uuid.UUID) (turn campaign.Turn, other uuid.UUID, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if turn, err = docs.Turn(ctx, name); err != nil || turn.Campaign == uuid.Nil || turn.Campaign == id {
+		return turn, uuid.Nil, err
+	}
+	p, err := docs.Progress(ctx, turn.Campaign)
+	switch taken := p.Revision > 0; {
+	case err != nil:
+		return turn, uuid.Nil, err
+	case taken && !p.State.Final(), !taken && time.Now().Before(turn.Until):
+		return turn, turn.Campaign, nil
+	}
+	return turn, uuid.Nil, nil
+}
+
+// submit hands a campaign to the workers. Where that is not permitted, it is withdrawn.
+func (w *firings) submit(ctx context.Context, docs *campaign.Documents, s campaign.Spec) (schedule.Result, error) {
 	submitting, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	if err := docs.Submit(submitting, s); err != nil {
-		return schedule.Result{}, w.notPermitted(err, stream.CampaignSubject(s.Group, s.ID))
+	err := docs.Submit(submitting, s)
+	if err != nil {
+		err = w.notPermitted(err, stream.CampaignSubject(s.Group, s.ID))
+	}
+	if errors.As(err, new(refusal)) {
+		withdrawing, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		done, unknown := docs.Withdraw(withdrawing, s, campaign.Mark{By: s.By, Why: err.Error(), At: time.Now().UTC()})
+		switch {
+		case unknown != nil:
+			err = unknown // and the firing comes again
+		case !done:
+			err = nil // a worker has it all the same
+		}
+	}
+	if err != nil {
+		return schedule.Result{}, err
 	}
 	return schedule.Result{Outcome: schedule.Started, Made: s.ID.String()}, nil
 }
@@ -118,36 +185,6 @@ func (w *firings) documents(ctx context.Context) (*campaign.Documents, error) {
 		return nil, fmt.Errorf("cannot use bucket %q: %w", stream.Control, err)
 	}
 	return campaign.NewDocuments(w.js, campaigns, control)
-}
-
-// running returns the campaign of the run before that is not over, or uuid.Nil. The run before is the last that was
-// started or, where its result is not on record yet, the one that was planned last.
-func (w *firings) running(ctx context.Context, docs *campaign.Documents, f schedule.Firing) (uuid.UUID, error) {
-	results, err := w.stored.Results(ctx, f.Name)
-	if err != nil {
-		return uuid.Nil, err
-	}
-	var before []uuid.UUID
-	planned := schedule.FiringID(f.Name, f.Spec.Planned(f.Planned.Add(-1)))
-	if !slices.ContainsFunc(results, func(r schedule.Result) bool { return r.ID == planned }) {
-		before = append(before, planned)
-	}
-	for _, r := range slices.Backward(results) {
-		if r.Outcome == schedule.Started {
-			before = append(before, r.ID)
-			break
-		}
-	}
-	for _, firing := range before {
-		id := campaignOf(firing)
-		if _, err := docs.Spec(ctx, id); errors.Is(err, campaign.ErrNotFound) {
-			continue
-		}
-		if progress, err := docs.Progress(ctx, id); err != nil || !progress.State.Final() {
-			return id, err
-		}
-	}
-	return uuid.Nil, nil
 }
 
 // hosts returns the hosts of a campaign in their order.

@@ -68,7 +68,7 @@ func (s *service) trySchedules(ctx context.Context, log zerolog.Logger) (err err
 		return err
 	}
 	return withPublisher(ctx, conn, s.cfg, log, func(p *publisher.Publisher) error {
-		f := &firings{service: s, js: js, stored: stored, publisher: p}
+		f := &firings{service: s, js: js, publisher: p}
 		server, err := schedule.NewServer(schedule.ServerConfig{Store: stored, Do: f.do, Timeout: firingTimeout, Logger: log})
 		if err != nil {
 			return err
@@ -81,7 +81,6 @@ func (s *service) trySchedules(ctx context.Context, log zerolog.Logger) (err err
 type firings struct {
 	service   *service
 	js        jetstream.JetStream
-	stored    *schedule.Store
 	publisher *publisher.Publisher
 }
 
