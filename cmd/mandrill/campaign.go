@@ -173,7 +173,10 @@ func newCampaignLine(c campaign.Campaign, now time.Time, fits campaign.Fits) cam
 	case c.Wish.Aborted != nil:
 		l.State = campaign.Aborting // whoever drives it will know
 	case p.State == campaign.Submitted:
-		l.State = "submitted"
+		l.State, l.Waits = "submitted", "a worker that takes it up"
+		if !now.Before(s.NotAfter) {
+			l.Waits = "nothing: its time was over before a worker took it up"
+		}
 	}
 	if l.State == campaign.Running {
 		l.Expected = endOf(campaign.Forecast(&s, p, now, fits))

@@ -18,8 +18,7 @@ import (
 // campaignAbortOptions are the flags of campaign abort that are no settings.
 type campaignAbortOptions struct {
 	reason  string
-	wait    bool
-	timeout time.Duration
+	waiting waitFlags
 	out     *output
 }
 
@@ -38,13 +37,12 @@ A worker that does not answer is waited for as long as it could trigger somethin
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.reason, "reason", "", "why, for people")
-	f.BoolVar(&o.wait, "wait", false, "wait until what was triggered has ended")
-	f.DurationVar(&o.timeout, "wait-timeout", 0, "how long --wait waits; 0 is as long as it takes")
+	o.waiting.addFlags(f, "wait until what was triggered has ended")
 	o.out = addOutput(cmd)
 	config.AddFlags(f, append([]string{"database", "save_timeout"}, steerSettings...)...)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if o.timeout < 0 || o.timeout == 0 && cmd.Flags().Changed("wait-timeout") {
-			return usagef("--wait-timeout: %s is not in the future", o.timeout)
+		if err := o.waiting.check(cmd.Flags()); err != nil {
+			return err
 		}
 		return a.withCampaign(cmd, args, func(ctx context.Context, w *campaignWheel, c campaign.Campaign) error {
 			return w.abort(ctx, c, o)
@@ -70,9 +68,18 @@ func (w *campaignWheel) abort(ctx context.Context, c campaign.Campaign, o campai
 		return err
 	}
 	id := c.Spec.ID
-	revision, err := w.docs.Abort(ctx, id, campaign.Mark{By: w.app.whoami(), Why: o.reason, At: time.Now().UTC()})
+	mark := w.mark(o.reason)
+	revision, err := w.docs.Abort(ctx, id, mark)
 	if err != nil {
 		return err
+	}
+	if c.Progress.State == campaign.Submitted { // no worker may ever come to end it
+		withdrawing, cancel := context.WithTimeout(ctx, submitTimeout)
+		_, err := w.docs.Withdraw(withdrawing, c.Spec, mark)
+		cancel()
+		if err != nil {
+			fmt.Fprintf(w.app.stderr, "mandrill: warning: it ends when a worker takes it up: %v\n", err)
+		}
 	}
 	within, err := w.longestLease(ctx, c.Spec.Group)
 	if err != nil {
@@ -82,8 +89,8 @@ func (w *campaignWheel) abort(ctx context.Context, c campaign.Campaign, o campai
 	if result.confirmation, err = w.awaitConfirmed(ctx, "abort", c.Spec.Group, revision, within); err != nil {
 		return err
 	}
-	if o.wait {
-		if _, err := w.await(ctx, id, nil, o.timeout); err != nil {
+	if o.waiting.wait {
+		if _, err := w.await(ctx, id, nil, o.waiting.timeout); err != nil {
 			return err
 		}
 	}

@@ -16,8 +16,7 @@ import (
 )
 
 func (a *app) campaignShowCommand() *cobra.Command {
-	var wait bool
-	var timeout time.Duration
+	var waiting waitFlags
 	cmd := &cobra.Command{
 		Use:   "show ID",
 		Short: "Show one rolling restart: what it is to do, how far it is and what it waits for",
@@ -27,19 +26,18 @@ With --wait, show how far it is until it is over, as 'mandrill roll --wait' does
   mandrill campaign show 60539a1e765f --wait`,
 	}
 	f := cmd.Flags()
-	f.BoolVar(&wait, "wait", false, "show how far it is until it is over")
-	f.DurationVar(&timeout, "wait-timeout", 0, "how long --wait waits; 0 is as long as it takes")
+	waiting.addFlags(f, "show how far it is until it is over")
 	out := addOutput(cmd)
 	config.AddFlags(f, steerSettings...)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if timeout < 0 || timeout == 0 && cmd.Flags().Changed("wait-timeout") {
-			return usagef("--wait-timeout: %s is not in the future", timeout)
+		if err := waiting.check(cmd.Flags()); err != nil {
+			return err
 		}
 		return a.withCampaign(cmd, args, func(ctx context.Context, w *campaignWheel, c campaign.Campaign) error {
-			if !wait {
+			if !waiting.wait {
 				return w.show(c, *out)
 			}
-			end, err := w.await(ctx, c.Spec.ID, w.fits(c.Spec.Group), timeout)
+			end, err := w.await(ctx, c.Spec.ID, w.fits(c.Spec.Group), waiting.timeout)
 			switch {
 			case err != nil:
 				return err

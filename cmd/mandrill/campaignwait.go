@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/spf13/pflag"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
@@ -25,6 +26,24 @@ const (
 	// barWidth leaves room on a line for what the campaign waits for.
 	barWidth = 30
 )
+
+// waitFlags are the flags of a verb that waits for the end of a campaign where it is told to.
+type waitFlags struct {
+	wait    bool
+	timeout time.Duration
+}
+
+func (o *waitFlags) addFlags(f *pflag.FlagSet, usage string) {
+	f.BoolVar(&o.wait, "wait", false, usage)
+	f.DurationVar(&o.timeout, "wait-timeout", 0, "how long --wait waits; 0 is as long as it takes")
+}
+
+func (o *waitFlags) check(f *pflag.FlagSet) error {
+	if o.timeout < 0 || o.timeout == 0 && f.Changed("wait-timeout") {
+		return usagef("--wait-timeout: %s is not in the future", o.timeout)
+	}
+	return nil
+}
 
 // A campaignEnd is how a campaign ended.
 type campaignEnd struct {
@@ -106,13 +125,14 @@ func (w *campaignWheel) await(ctx context.Context, id uuid.UUID, fits campaign.F
 	defer view.stop()
 	told := ""
 	var c campaign.Campaign
-	for {
+	for began := time.Now(); ; {
 		look, cancel := context.WithTimeout(ctx, campaignLook)
 		err := w.refresh(look, id, &c)
 		cancel()
 		switch {
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("%w; the campaign goes on: 'mandrill campaign show %s --wait' looks at it again", context.Cause(ctx), id)
+		case errors.Is(err, campaign.ErrNotFound) && time.Since(began) < campaignLook: // a node that is behind
 		case errors.Is(err, campaign.ErrNotFound), errors.Is(err, campaign.ErrUnreadable):
 			return nil, fmt.Errorf("cannot look at campaign %s: %w", id, err)
 		case err != nil:

@@ -333,6 +333,35 @@ func TestProcess_RunThatIsNotPermittedIsRefused(t *testing.T) {
 	}
 	s.awaitBoots(t, 1)
 	w.stop(t)
+	s.wantWithdrawn(t, "permission")
+}
+
+// wantWithdrawn wants one campaign that is over, with nothing asked for, because of that.
+func (s *scene) wantWithdrawn(t *testing.T, why string) {
+	t.Helper()
+	docs := s.campaigns(t)
+	ids, err := docs.List(t.Context())
+	if err != nil || len(ids) != 1 {
+		t.Fatalf("got campaigns %v, %v; want one", ids, err)
+	}
+	c, err := docs.Load(t.Context(), ids[0])
+	if err != nil || c.Progress.State != campaign.Aborted || !strings.Contains(strings.ToLower(c.Progress.Why), why) || c.Progress.Counts().Pending != 1 {
+		t.Errorf("got %+v, %v; want it aborted, with nothing asked for", c.Progress, err)
+	}
+}
+
+// Whoever may not hand a campaign in is told so, and leaves nothing behind that looks as if it were still to come.
+func TestProcess_RollThatIsNotPermittedIsWithdrawn(t *testing.T) {
+	t.Parallel()
+	s, _ := newGuardedScene(t, "mandrill.campaign.default.>")
+	w := s.startWorker(t, "worker")
+	p := run(t, "roll", nil, "", "roll", "cattle-1", "--nats", s.url)
+	p.wantExit(t, exitFailed)
+	if text := p.stderr.String(); !strings.Contains(strings.ToLower(text), "permission") || !strings.Contains(text, "withdrawn") {
+		t.Errorf("got %s", text)
+	}
+	w.stop(t)
+	s.wantWithdrawn(t, "handed in")
 }
 
 // Whoever is given what the manual says, and nothing more, can do everything with schedules.

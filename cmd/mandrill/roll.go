@@ -33,8 +33,7 @@ type rollOptions struct {
 	requestedBy    string
 
 	dryRun, anyway, yes bool
-	wait                bool
-	waitTimeout         time.Duration
+	waiting             waitFlags
 	out                 *output
 }
 
@@ -68,8 +67,7 @@ The id of the campaign is printed first. The exit code is 3 if --wait saw a host
 	f.BoolVar(&o.dryRun, "dry-run", false, "show the plan with its times and store it, and restart nothing")
 	f.BoolVar(&o.anyway, "anyway", false, "do not look for the plan of a dry run, and start what is asked for now")
 	f.BoolVar(&o.yes, "yes", false, fmt.Sprintf("do not ask before more than %d are restarted of which no plan was made", confirmAbove))
-	f.BoolVar(&o.wait, "wait", false, "show how far it is until it is over")
-	f.DurationVar(&o.waitTimeout, "wait-timeout", 0, "how long --wait waits; 0 is as long as it takes")
+	o.waiting.addFlags(f, "show how far it is until it is over")
 	o.out = addOutput(cmd)
 	config.AddFlags(f, rollSettings...)
 	return cmd
@@ -143,14 +141,12 @@ func (o *rollOptions) spec(a *app, cfg config.Config, group restart.Group, now t
 
 func (o *rollOptions) check(cmd *cobra.Command) error {
 	switch {
-	case o.dryRun && o.wait:
+	case o.dryRun && o.waiting.wait:
 		return usagef("roll: --wait is not for --dry-run, which starts nothing")
 	case o.dryRun && o.anyway:
 		return usagef("roll: --anyway is not for --dry-run, which makes a new plan")
-	case o.waitTimeout < 0 || o.waitTimeout == 0 && cmd.Flags().Changed("wait-timeout"):
-		return usagef("--wait-timeout: %s is not in the future", o.waitTimeout)
 	}
-	return nil
+	return o.waiting.check(cmd.Flags())
 }
 
 // A roll is a campaign that is about to be planned or begun.
@@ -268,7 +264,7 @@ func (r *roll) begin(ctx context.Context, plan campaign.Plan, taken bool) error 
 		fmt.Fprintf(r.app.stderr, "mandrill: campaign %s\n", r.spec.ID)
 	}
 	if err := r.submit(ctx); err != nil {
-		return fmt.Errorf("%w; whether it was begun tells 'mandrill campaign show %s'", err, r.spec.ID)
+		return r.withdraw(ctx, err)
 	}
 	if *r.o.out == outputText {
 		as := ""
@@ -281,13 +277,13 @@ func (r *roll) begin(ctx context.Context, plan campaign.Plan, taken bool) error 
 	if warning := r.app.warnUnserved(ctx, r.conn, r.spec.Group); warning != "" {
 		b.Warnings = append(b.Warnings, warning)
 	}
-	if !r.o.wait {
+	if !r.o.waiting.wait {
 		if *r.o.out == outputJSON {
 			return r.app.printJSON(b)
 		}
 		return nil
 	}
-	end, err := r.await(ctx, r.spec.ID, r.fits, r.o.waitTimeout)
+	end, err := r.await(ctx, r.spec.ID, r.fits, r.o.waiting.timeout)
 	if err != nil {
 		return err
 	}
@@ -334,6 +330,23 @@ func (r *roll) submit(ctx context.Context) error {
 		case <-time.After(submitRetry):
 		}
 	}
+}
+
+// withdraw takes back a campaign that could not be handed in, or of which that is not known, and says what has come of it.
+func (r *roll) withdraw(ctx context.Context, why error) error {
+	if errors.Is(why, campaign.ErrOther) { // it is not ours
+		return why
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), submitTimeout)
+	defer cancel()
+	done, err := r.docs.Withdraw(ctx, r.spec, r.mark("it could not be handed in"))
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w; it is not known whether a worker has it: 'mandrill campaign show %s' tells, and 'mandrill campaign abort' ends it", why, r.spec.ID)
+	case !done:
+		return fmt.Errorf("%w; a worker has taken it up all the same: 'mandrill campaign show %s' tells how far it is", why, r.spec.ID)
+	}
+	return fmt.Errorf("%w; it was withdrawn, and nothing is restarted by it", why)
 }
 
 func expectedText(end time.Time) string {
