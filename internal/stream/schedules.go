@@ -99,7 +99,9 @@ func EnsureScheduleConsumer(ctx context.Context, js jetstream.JetStream) (jetstr
 func checkSchedules(got jetstream.StreamConfig) error {
 	c := check{stream: Schedules}
 	c.must("subjects", strings.Join(got.Subjects, ","), strings.Join(schedulesConfig().Subjects, ","))
-	c.must("allow_msg_schedules", got.AllowMsgSchedules, true) // false is what a server before 2.12 makes of it
+	// False is what a server before 2.12 makes of it. One before 2.14 schedules single times alone, and refuses a definition
+	// with a cron expression.
+	c.must("allow_msg_schedules", got.AllowMsgSchedules, true)
 	c.must("allow_msg_ttl", got.AllowMsgTTL, true)
 	c.must("retention", got.Retention, jetstream.LimitsPolicy)
 	c.must("storage", got.Storage, jetstream.FileStorage)
