@@ -49,7 +49,7 @@ func runClusterNode(config string) int {
 		return exitUsage
 	}
 	node, err := server.NewServer(&server.Options{
-		ServerName: fmt.Sprintf("node%d", c.Number), Host: "127.0.0.1", Port: c.Ports[c.Number], NoSigs: true, NoLog: true,
+		ServerName: nodeName(c.Number), Host: "127.0.0.1", Port: c.Ports[c.Number], NoSigs: true, NoLog: true,
 		JetStream: true, StoreDir: c.Dir, SyncInterval: time.Minute, // the process dies, and not the machine
 		Routes: routes, Cluster: server.ClusterOpts{Name: "scheduled", Host: "127.0.0.1", Port: port},
 	})
@@ -90,14 +90,29 @@ func startCluster(t *testing.T) *cluster {
 
 func (c *cluster) startAll(t *testing.T) {
 	t.Helper()
-	for i, n := range c.nodes {
-		config, err := json.Marshal(n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.running[i] = run(t, fmt.Sprintf("node %d", i), nil, "", clusterNode, string(config))
+	for i := range c.nodes {
+		c.start(t, i)
 	}
 }
+
+func (c *cluster) start(t *testing.T, node int) {
+	t.Helper()
+	config, err := json.Marshal(c.nodes[node])
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.running[node] = run(t, fmt.Sprintf("node %d", node), nil, "", clusterNode, string(config))
+}
+
+// kill ends a node as kill -9 does.
+func (c *cluster) kill(t *testing.T, node int) {
+	t.Helper()
+	c.running[node].signal(t, syscall.SIGKILL)
+	c.running[node].exitCode(t)
+}
+
+// nodeName is what a node calls itself.
+func nodeName(node int) string { return fmt.Sprintf("node%d", node) }
 
 // killAll ends all nodes as a power cut would, one right after the other.
 func (c *cluster) killAll(t *testing.T) {
