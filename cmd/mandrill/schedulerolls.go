@@ -85,17 +85,34 @@ func (w *firings) roll(ctx context.Context, f schedule.Firing) (schedule.Result,
 	if err != nil {
 		return schedule.Result{}, err
 	}
-	s, err := docs.Spec(asking, campaignOf(f.ID))
-	if errors.Is(err, campaign.ErrNotFound) { // nobody has come so far with this firing
-		var other uuid.UUID
-		if s, other, err = w.prepare(ctx, docs, t, f); other != uuid.Nil {
-			return schedule.Result{Outcome: schedule.Skipped, Why: fmt.Sprintf("campaign %s, of another run, is not over", other)}, nil
-		}
-	}
-	if err != nil {
+	s, other, err := w.prepare(ctx, docs, t, f)
+	switch {
+	case err != nil:
 		return schedule.Result{}, err
+	case other != uuid.Nil:
+		return schedule.Result{Outcome: schedule.Skipped, Why: fmt.Sprintf("campaign %s, of another run, is not over", other)}, nil
 	}
 	return w.submit(ctx, docs, s)
+}
+
+// rollBegun hands the campaign of a firing in that an earlier delivery has stored, and perhaps handed in: to do so again
+// changes nothing.
+func (w *firings) rollBegun(ctx context.Context, f schedule.Firing) (r schedule.Result, begun bool, err error) {
+	asking, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	docs, err := w.documents(asking)
+	if err != nil {
+		return r, false, err
+	}
+	s, err := docs.Spec(asking, campaignOf(f.ID))
+	if err != nil {
+		if errors.Is(err, campaign.ErrNotFound) {
+			err = nil
+		}
+		return r, false, err
+	}
+	r, err = w.submit(ctx, docs, s)
+	return r, true, err
 }
 
 // prepare returns the campaign of a firing, whose turn it is from then on; or that of another run which is not over. It is

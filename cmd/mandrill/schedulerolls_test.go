@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/mayhem-mandrill/mandrill/internal/natsd/natsdtest"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/schedule"
+	"github.com/mayhem-mandrill/mandrill/internal/store"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
 
@@ -144,5 +146,47 @@ func TestFirings_RunAfterRunWaitsForTheEndOfTheCampaignBefore(t *testing.T) {
 	}
 	if got := r.do(t, r.firing("nightly", uuid.New(), time.Hour)); got.Outcome != schedule.Started {
 		t.Errorf("after it is over: got %+v, want it started", got)
+	}
+}
+
+// noOutcomes is a database that knows of no request.
+type noOutcomes struct{ store.Store }
+
+func (noOutcomes) Outcome(context.Context, uuid.UUID) (restart.Outcome, error) {
+	return restart.Outcome{}, store.ErrNotFound
+}
+
+// The fear: the worker dies between beginning a run and saying so, and the run is said to be missed.
+func TestFirings_KnowWhatAnEarlierDeliveryHasBegun(t *testing.T) {
+	r := newRolls(t)
+	work, err := r.js.Stream(t.Context(), stream.Work)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &firings{service: &service{streams: stream.Streams{Work: work}, store: noOutcomes{}}, js: r.js}
+	rolled := r.firing("nightly", uuid.New(), time.Hour)
+	single := r.firing("leaks", uuid.New(), time.Hour)
+	single.Roll, single.Restart = nil, &schedule.Restart{Group: restart.DefaultGroup, Host: "cattle-2.example.net"}
+	for _, f := range []schedule.Firing{rolled, single} {
+		if got, begun, err := w.begun(t.Context(), f); err != nil || begun {
+			t.Errorf("%s, of which nothing was done: got %+v, %v, %v", f.Name, got, begun, err)
+		}
+	}
+	r.do(t, rolled)
+	request := restart.Request{
+		ID: single.ID, Host: single.Restart.Host, Group: single.Restart.Group, RequestedAt: time.Now().UTC(), NotAfter: single.NotAfter.UTC(),
+	}
+	data, err := json.Marshal(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.js.Publish(t.Context(), stream.WorkSubject(request.Group, request.Host), data); err != nil {
+		t.Fatal(err)
+	}
+	for id, f := range map[uuid.UUID]schedule.Firing{campaignOf(rolled.ID): rolled, single.ID: single} {
+		got, begun, err := w.begun(t.Context(), f)
+		if err != nil || !begun || got.Outcome != schedule.Started || got.Made != id.String() {
+			t.Errorf("%s: got %+v, %v, %v; want %s started", f.Name, got, begun, err, id)
+		}
 	}
 }

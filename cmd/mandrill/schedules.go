@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/mayhem-mandrill/mandrill/internal/campaign"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/schedule"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
@@ -69,7 +70,7 @@ func (s *service) trySchedules(ctx context.Context, log zerolog.Logger) (err err
 	}
 	return withPublisher(ctx, conn, s.cfg, log, func(p *publisher.Publisher) error {
 		f := &firings{service: s, js: js, publisher: p}
-		server, err := schedule.NewServer(schedule.ServerConfig{Store: stored, Do: f.do, Timeout: firingTimeout, Logger: log})
+		server, err := schedule.NewServer(schedule.ServerConfig{Store: stored, Do: f.do, Begun: f.begun, Timeout: firingTimeout, Logger: log})
 		if err != nil {
 			return err
 		}
@@ -91,10 +92,35 @@ func (w *firings) do(ctx context.Context, f schedule.Firing) (schedule.Result, e
 		do = w.restart
 	}
 	result, err := do(ctx, f)
+	return refused(result, err)
+}
+
+// begun goes on with what an earlier delivery of a firing has begun: its request is queued or has ended, or its campaign is
+// stored.
+func (w *firings) begun(ctx context.Context, f schedule.Firing) (r schedule.Result, is bool, err error) {
+	if f.Restart == nil {
+		r, is, err = w.rollBegun(ctx, f)
+	} else {
+		asking, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		requests := &campaignRequests{work: w.service.streams.Work, store: w.service.store}
+		var sight campaign.Sight
+		sight, err = requests.look(asking, campaign.Target{ID: f.ID, Group: f.Restart.Group, Host: f.Restart.Host})
+		r, is = schedule.Result{Outcome: schedule.Started, Made: f.ID.String()}, sight.Queued || sight.Kind != ""
+	}
+	if err != nil {
+		r, err = refused(r, err)
+		is = err == nil
+	}
+	return r, is, err
+}
+
+// refused makes a result of the error that says that a firing cannot be done, and leaves any other as it is.
+func refused(r schedule.Result, err error) (schedule.Result, error) {
 	if errors.As(err, new(refusal)) || errors.As(err, new(*restart.FieldError)) {
 		return schedule.Result{Outcome: schedule.Refused, Why: err.Error()}, nil
 	}
-	return result, err
+	return r, err
 }
 
 // A refusal is why a firing cannot be done, however often it is tried.

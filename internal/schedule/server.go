@@ -36,7 +36,10 @@ type ServerConfig struct {
 	// called again after an error, after a crash and, rarely, at the same time by two workers, so it must be idempotent
 	// by the firing's id. What it makes must not begin after the firing's NotAfter.
 	Do func(ctx context.Context, f Firing) (Result, error)
-	// Timeout bounds one call of Do. Zero means 2 minutes.
+	// Begun goes on with what an earlier delivery of a firing has begun, and returns its result; or that nothing was. It is
+	// asked before anything is said of a firing. Nil: Do can tell.
+	Begun func(ctx context.Context, f Firing) (r Result, begun bool, err error)
+	// Timeout bounds what is done for one delivery. Zero means 2 minutes.
 	Timeout time.Duration
 	// MaxDeliveries is how often a firing is delivered until it has failed. Zero means 20.
 	MaxDeliveries int
@@ -64,6 +67,9 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 		return nil, errors.New("do: is missing")
 	case cfg.Timeout < 0 || cfg.MaxDeliveries < 0 || cfg.SweepAfter < 0:
 		return nil, errors.New("timeout, max_deliveries, sweep_after: must not be negative")
+	}
+	if cfg.Begun == nil {
+		cfg.Begun = func(context.Context, Firing) (Result, bool, error) { return Result{}, false, nil }
 	}
 	if cfg.Timeout == 0 {
 		cfg.Timeout = defaultTimeout
@@ -215,13 +221,7 @@ func (s *Server) settle(ctx, settle context.Context, msg delivery) error {
 	if err != nil || has(results, f.ID) {
 		return err
 	}
-	if r, final := f.verdict(time.Now()); final {
-		return s.record(settle, f, r, msg.log)
-	}
-	if int(msg.meta.NumDelivered) > s.cfg.MaxDeliveries { // whoever took it before could not even say why it failed
-		return s.record(settle, f, Result{Outcome: Failed, Why: fmt.Sprintf("it was delivered %d times, and no worker came to an end with it", msg.meta.NumDelivered)}, msg.log)
-	}
-	r, err := s.do(ctx, msg, f)
+	r, err := s.extended(ctx, msg, func(ctx context.Context) (Result, error) { return s.result(ctx, msg, f) })
 	if err != nil && ctx.Err() == nil && int(msg.meta.NumDelivered) == s.cfg.MaxDeliveries {
 		r, err = Result{Outcome: Failed, Why: err.Error()}, nil
 	}
@@ -229,6 +229,24 @@ func (s *Server) settle(ctx, settle context.Context, msg delivery) error {
 		return err
 	}
 	return s.record(settle, f, r, msg.log)
+}
+
+// result returns what becomes of a firing: what has begun is gone on with, whatever would be said of it now.
+func (s *Server) result(ctx context.Context, msg delivery, f Firing) (Result, error) {
+	if int(msg.meta.NumDelivered) > s.cfg.MaxDeliveries { // whoever took it before could not even say why it failed
+		return Result{Outcome: Failed, Why: fmt.Sprintf("it was delivered %d times, and no worker came to an end with it", msg.meta.NumDelivered)}, nil
+	}
+	if r, begun, err := s.cfg.Begun(ctx, f); begun || err != nil {
+		return r, err
+	}
+	if r, final := f.verdict(time.Now()); final {
+		return r, nil
+	}
+	r, err := s.cfg.Do(ctx, f)
+	if err == nil && r.Outcome == "" {
+		err = errors.New("do returned no outcome")
+	}
+	return r, err
 }
 
 // definition returns what a firing is of: as the schedule stands now, unless the firing was made by hand or its schedule
@@ -249,8 +267,8 @@ func (s *Server) definition(ctx context.Context, name string, o origin, msg deli
 	return d, unreadable, nil
 }
 
-// do calls Do, and keeps the message from being delivered to others meanwhile.
-func (s *Server) do(ctx context.Context, msg delivery, f Firing) (Result, error) {
+// extended calls do, and keeps the message from being delivered to others meanwhile.
+func (s *Server) extended(ctx context.Context, msg delivery, do func(context.Context) (Result, error)) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	var extending sync.WaitGroup
 	defer extending.Wait()
@@ -267,11 +285,7 @@ func (s *Server) do(ctx context.Context, msg delivery, f Firing) (Result, error)
 			}
 		}
 	})
-	r, err := s.cfg.Do(ctx, f)
-	if err == nil && r.Outcome == "" {
-		err = errors.New("do returned no outcome")
-	}
-	return r, err
+	return do(ctx)
 }
 
 func (s *Server) record(ctx context.Context, f Firing, r Result, log zerolog.Logger) error {

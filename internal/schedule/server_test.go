@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -450,6 +451,50 @@ func TestServer_TriesAgainUnderTheSameID(t *testing.T) {
 	}
 	if all := results(t, store, "once", 1); len(all) != 1 || all[0].Outcome != schedule.Started {
 		t.Errorf("got %+v", all)
+	}
+}
+
+// The fear: a run is said to be missed, or skipped, somebody does it by hand, and it was done twice: the worker that had begun
+// it died before it could say so.
+func TestServer_SaysOfWhatWasBegunThatItWas(t *testing.T) {
+	t.Parallel()
+	for name, meanwhile := range map[string]func(t *testing.T, store *schedule.Store){
+		"its-time-is-over": func(*testing.T, *schedule.Store) {},
+		"it-is-paused": func(t *testing.T, store *schedule.Store) {
+			if _, err := store.Pause(t.Context(), "nightly"); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store, rec := ensure(t, natsdtest.Start(t).JetStream(t)), newRecorder()
+			var begun sync.Map
+			rec.fail = func(f schedule.Firing) error {
+				begun.Store(f.ID, true)
+				meanwhile(t, store)
+				return errors.New("the worker died")
+			}
+			serve(t, schedule.ServerConfig{Store: store, Do: rec.do, Begun: func(_ context.Context, f schedule.Firing) (schedule.Result, bool, error) {
+				_, ok := begun.Load(f.ID)
+				return schedule.Result{Outcome: schedule.Started, Made: f.ID.String()}, ok, nil
+			}})
+			d := definition(t, "nightly", "1s")
+			d.ValidFor = restart.Duration(time.Second)
+			add(t, store, d)
+			f := rec.next(t)
+			eventually(t, "a result of the first run", func() bool {
+				all, err := store.Results(t.Context(), "nightly")
+				i := slices.IndexFunc(all, func(r schedule.Result) bool { return r.ID == f.ID })
+				if err != nil || i < 0 {
+					return false
+				}
+				if r := all[i]; r.Outcome != schedule.Started || r.Made != f.ID.String() {
+					t.Errorf("got %+v, want it started", r)
+				}
+				return true
+			})
+		})
 	}
 }
 
