@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -142,24 +143,30 @@ func (s *rollSource) read(a *app, args []string, domain string) (hosts []restart
 
 // knownHosts returns the hosts of a group that the database knows of, by name.
 func (w *campaignWheel) knownHosts(ctx context.Context, group restart.Group, since time.Time) (hosts []restart.Host, err error) {
-	seen := map[restart.Host]bool{}
 	err = w.app.withHistory(ctx, w.cfg, func(ctx context.Context, db store.Store) error {
-		for e, err := range db.History(ctx, store.Filter{Group: group, Since: since}) {
-			if err != nil {
-				return err
-			}
-			if h := e.Request.Host; !seen[h] {
-				seen[h] = true
-				hosts = append(hosts, h)
-			}
-		}
-		return nil
+		hosts, err = hostsIn(ctx, db, store.Filter{Group: group, Since: since})
+		return err
 	})
 	if err == nil && len(hosts) == 0 {
-		err = fmt.Errorf("the database knows of no hosts of group %s", group)
+		err = noHostsIn(group)
 	}
-	slices.Sort(hosts)
 	return hosts, err
+}
+
+func noHostsIn(group restart.Group) error {
+	return refusal(fmt.Sprintf("the database knows of no hosts of group %s", group))
+}
+
+// hostsIn returns the hosts of the requests in a database, by name.
+func hostsIn(ctx context.Context, db store.Store, filter store.Filter) ([]restart.Host, error) {
+	hosts := map[restart.Host]bool{}
+	for e, err := range db.History(ctx, filter) {
+		if err != nil {
+			return nil, err
+		}
+		hosts[e.Request.Host] = true
+	}
+	return slices.Sorted(maps.Keys(hosts)), nil
 }
 
 // refused looks for hosts that the gates of this configuration refuse for good, whatever the time. The workers decide by

@@ -212,8 +212,15 @@ func (w *firings) hosts(ctx context.Context, t rollTemplate, s campaign.Spec) (h
 	}
 	hosts = t.Hosts
 	if t.Known {
-		if hosts, err = w.known(ctx, t, s.Created); err != nil {
+		filter := store.Filter{Group: t.Group}
+		if t.Since > 0 {
+			filter.Since = s.Created.Add(-time.Duration(t.Since))
+		}
+		switch hosts, err = hostsIn(ctx, w.service.store, filter); {
+		case err != nil:
 			return nil, err
+		case len(hosts) == 0:
+			return nil, noHostsIn(t.Group)
 		}
 	}
 	var since map[restart.Host]time.Time
@@ -227,29 +234,6 @@ func (w *firings) hosts(ctx context.Context, t rollTemplate, s campaign.Spec) (h
 	if err != nil {
 		return nil, &restart.FieldError{Field: "roll", Problem: err.Error()}
 	}
-	return hosts, nil
-}
-
-// known returns the hosts of the group that the database knows of, by name.
-func (w *firings) known(ctx context.Context, t rollTemplate, now time.Time) (hosts []restart.Host, err error) {
-	filter := store.Filter{Group: t.Group}
-	if t.Since > 0 {
-		filter.Since = now.Add(-time.Duration(t.Since))
-	}
-	seen := map[restart.Host]bool{}
-	for e, err := range w.service.store.History(ctx, filter) {
-		if err != nil {
-			return nil, err
-		}
-		if h := e.Request.Host; !seen[h] {
-			seen[h] = true
-			hosts = append(hosts, h)
-		}
-	}
-	if len(hosts) == 0 {
-		return nil, refusal(fmt.Sprintf("the database knows of no hosts of group %s", t.Group))
-	}
-	slices.Sort(hosts)
 	return hosts, nil
 }
 
