@@ -138,17 +138,17 @@ func (w *wheel) runningCampaigns(ctx context.Context, cfg config.Config) (lines 
 		}
 	}
 	both := &campaignWheel{w, docs, cfg}
+	var unknown []error // one that cannot be read must not hide the others
 	for _, id := range ids {
-		c, err := docs.Load(ctx, id)
-		if err != nil {
-			return lines, fmt.Errorf("campaign %s: %w", id, err)
-		}
-		if !c.Progress.State.Final() {
+		switch c, err := docs.Load(ctx, id); {
+		case err != nil:
+			unknown = append(unknown, fmt.Errorf("campaign %s: %w", id, err))
+		case !c.Progress.State.Final():
 			lines = append(lines, newCampaignLine(c, time.Now().UTC(), both.fits(c.Spec.Group)))
 		}
 	}
 	slices.SortFunc(lines, func(a, b campaignLine) int {
 		return cmp.Or(cmp.Compare(a.Group, b.Group), a.Created.Compare(b.Created))
 	})
-	return lines, nil
+	return lines, errors.Join(unknown...)
 }

@@ -1,13 +1,21 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/mayhem-mandrill/mandrill/internal/campaign"
+	"github.com/mayhem-mandrill/mandrill/internal/config"
 	"github.com/mayhem-mandrill/mandrill/internal/policy"
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
+	"github.com/mayhem-mandrill/mandrill/internal/schedule"
+	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
 
 // A campaign asks for hosts only while one of them may begin its restart, and lets none of its requests wait for the next
@@ -71,5 +79,28 @@ func TestHeeds_BelievesOnlyWhatWasNotedAfterThePause(t *testing.T) {
 		if got := heeds(tt.before, tt.now, revision); got != tt.want {
 			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
 		}
+	}
+}
+
+// The fear: one document that is broken, and the operator sees none of the campaigns that are under way.
+func TestRunningCampaigns_AreToldBesideOneThatCannotBeRead(t *testing.T) {
+	r := newRolls(t)
+	const good = 5
+	for n := range good {
+		if got := r.do(t, r.firing(fmt.Sprintf("nightly-%d", n), uuid.New(), time.Hour)); got.Outcome != schedule.Started {
+			t.Fatalf("got %+v", got)
+		}
+	}
+	missing := uuid.New()
+	if _, err := r.js.Publish(t.Context(), stream.CampaignSubject(restart.DefaultGroup, missing), nil); err != nil {
+		t.Fatal(err)
+	}
+	control, err := r.js.KeyValue(t.Context(), stream.Control)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := (&wheel{js: r.js, kv: control}).runningCampaigns(t.Context(), config.Config{})
+	if !errors.Is(err, campaign.ErrNotFound) || !strings.Contains(err.Error(), missing.String()) || len(lines) != good {
+		t.Errorf("got %d campaigns and %v, want %d and what is wrong with the other", len(lines), err, good)
 	}
 }
