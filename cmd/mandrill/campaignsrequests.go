@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -84,7 +85,10 @@ func (c *campaignRequests) look(ctx context.Context, t campaign.Target) (campaig
 	if errors.Is(err, store.ErrNotFound) {
 		return campaign.Sight{}, nil
 	}
-	return campaign.Sight{Kind: o.Kind, Reason: o.Reason}, err
+	if err != nil {
+		return campaign.Sight{}, fmt.Errorf("cannot look for the outcome of %s: %w", t.Host, err)
+	}
+	return campaign.Sight{Kind: o.Kind, Reason: o.Reason}, nil
 }
 
 // queued reports whether a request is on the work stream, and since when.
@@ -94,7 +98,7 @@ func (c *campaignRequests) queued(ctx context.Context, t campaign.Target) (since
 		return time.Time{}, false, nil
 	}
 	if err != nil {
-		return time.Time{}, false, err
+		return time.Time{}, false, fmt.Errorf("cannot look at what is queued for %s: %w", t.Host, err)
 	}
 	return msg.Time, stream.RequestID(msg, c.work.CachedInfo().Created, t.Group, t.Host) == t.ID, nil
 }

@@ -176,7 +176,8 @@ type drive struct {
 
 	p       Progress      // as it is stored
 	learned map[int]Sight // what a publish or a cancel has told, until it is recorded
-	told    string        // the latest complaint
+	told    string        // the latest complaint, until a round goes by without one
+	well    bool          // there was none in this round
 	writes  int           // counts what was to be stored: no two have one number, also where the first got no answer
 	looking time.Duration // how long the latest look at the requests took
 }
@@ -229,6 +230,7 @@ func (d *drive) run(ctx context.Context) error {
 	const most = 5 // looks without a pause
 	began := time.Now()
 	for hurried := 0; ; {
+		d.well = true
 		decision := Next(d.spec, d.p, d.facts(ctx))
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -249,7 +251,9 @@ func (d *drive) run(ctx context.Context) error {
 			hurried++
 			continue
 		}
-		hurried = 0
+		if hurried = 0; d.well {
+			d.told = ""
+		}
 		pause := max(d.Every, idleShare*d.looking)
 		if !decision.Until.IsZero() {
 			pause = max(min(pause, time.Until(decision.Until)), 0)
@@ -414,6 +418,7 @@ func (d *drive) handBack(ctx context.Context) {
 
 // complain logs what goes wrong, once as long as it is the same.
 func (d *drive) complain(ctx context.Context, err error) {
+	d.well = false
 	if ctx.Err() != nil || err.Error() == d.told {
 		return
 	}
