@@ -103,7 +103,9 @@ const (
 
 	// idleShare is how much longer than a look at thousands of requests the pause after it is, so that looking is not all
 	// that the server is busy with.
+	// A look that got no answer is nothing to rest from, and no rest is longer than maxRest: nobody hears an abort meanwhile.
 	idleShare = 4
+	maxRest   = 10 * time.Second
 
 	// writeRetry is the time until a write is tried again that got no answer.
 	writeRetry = 500 * time.Millisecond
@@ -179,7 +181,7 @@ type drive struct {
 	told    string        // the latest complaint, until a round goes by without one
 	well    bool          // there was none in this round
 	writes  int           // counts what was to be stored: no two have one number, also where the first got no answer
-	looking time.Duration // how long the latest look at the requests took
+	looking time.Duration // how long the latest look at the requests took, if it was answered
 }
 
 // take makes the campaign ours: whoever drove it can write no more.
@@ -254,7 +256,7 @@ func (d *drive) run(ctx context.Context) error {
 		if hurried = 0; d.well {
 			d.told = ""
 		}
-		pause := max(d.Every, idleShare*d.looking)
+		pause := max(d.Every, min(idleShare*d.looking, maxRest))
 		if !decision.Until.IsZero() {
 			pause = max(min(pause, time.Until(decision.Until)), 0)
 		}
@@ -301,6 +303,7 @@ func (d *drive) facts(ctx context.Context) Facts {
 		}
 		if err != nil {
 			d.complain(ctx, err)
+			began = time.Now()
 			break // what was not seen counts as queued
 		}
 		for i, host := range hosts {

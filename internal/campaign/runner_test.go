@@ -647,6 +647,41 @@ func TestRunner_ComesToItsEndHoweverManyHostsItLooksAt(t *testing.T) {
 	})
 }
 
+// deafSeat does not answer the first looks, as a cluster that elects a leader.
+type deafSeat struct {
+	*seat
+	deaf int
+}
+
+func (s *deafSeat) Look(ctx context.Context, targets []Target) ([]Sight, error) {
+	if s.deaf > 0 && len(targets) > 0 {
+		s.deaf--
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	}
+	return s.seat.Look(ctx, targets)
+}
+
+// A look that got no answer must not be followed by a rest from it: nobody hears an abort meanwhile.
+func TestRunner_LooksAgainSoonAfterALookWithoutAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(newSpec(1, "1", "1", func(s *Spec) { s.Created, s.NotAfter = time.Now(), time.Now().Add(time.Hour) }))
+		st := &deafSeat{&seat{world: w}, 2}
+		r, err := NewRunner(RunnerConfig{Worker: "w", Group: "default", Store: st, Steering: st, Requests: st, Conditions: st.conditions})
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if err := r.Run(t.Context(), w.spec.ID); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took > 2*callTimeout+triggerDelay+bootTime+10*time.Second {
+			t.Errorf("it was over after %s", took)
+		}
+		w.check(t, 1, Ended)
+	})
+}
+
 // A campaign that kills whoever takes it up ends, and what it has queued is not triggered.
 func TestRunner_GivesUpWhatKillsItsRunners(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
