@@ -6,7 +6,11 @@ GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
 FUZZTIME ?= 30s
 
-.PHONY: run test race cover bench lint fmt vuln fuzz build
+# What a release is called, and the time that its files bear; sources without version control say both.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+EPOCH   ?= $(shell git log -1 --format=%ct 2>/dev/null)
+
+.PHONY: run test race cover bench lint fmt vuln fuzz build release release-check
 
 run: ## the demo
 	go run ./cmd/mandrill demo
@@ -46,4 +50,12 @@ fuzz:
 	done
 
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/mandrill ./cmd/mandrill
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/mandrill ./cmd/mandrill
+
+release: ## an archive for each platform, and SHA256SUMS, in dist
+	rm -rf dist
+	go run ./internal/release -version "$(VERSION)" -epoch "$(EPOCH)"
+
+# Two builds, in two folders, have the same bytes.
+release-check:
+	MANDRILL_TEST_ALL=1 go test -count=1 -v ./internal/release

@@ -74,6 +74,7 @@ var rules = []rule{
 	{"internal/natsd", nil, "it runs a server, whatever that is for"},
 	{"internal/natsd/*", []string{"internal/natsd"}, "a test's server is a server"},
 	{"internal/config", append([]string{"internal/policy", "internal/monitor", "internal/monitor/*", "internal/notify"}, vocabulary...), "it checks values by the rules of those who use them, and starts nothing"},
+	{"internal/release", nil, "it builds the program, and is no part of it"},
 	{"internal/importtest", nil, "it only looks"},
 }
 
