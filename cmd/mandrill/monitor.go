@@ -54,7 +54,7 @@ failed, and ended it.`,
 		}
 		cfg := loaded.Config
 		log := a.newLogger(cfg.Log)
-		report, err := runDaemon(cmd.Context(), cfg, specs, span, log)
+		report, err := a.runDaemon(cmd.Context(), cfg, specs, span, log)
 		if err != nil {
 			return err
 		}
@@ -68,15 +68,16 @@ failed, and ended it.`,
 }
 
 // runDaemon runs monitors with what a process knows of itself beside them, until they end or ctx does.
-func runDaemon(ctx context.Context, cfg config.Config, specs []monitor.Spec, span time.Duration, log zerolog.Logger) (monitorReport, error) {
+func (a *app) runDaemon(ctx context.Context, cfg config.Config, specs []monitor.Spec, span time.Duration, log zerolog.Logger) (r monitorReport, err error) {
 	failing := failing{names: map[string]bool{}}
-	v, err := newVitals(cfg, failing.problems, log)
+	v, err := a.newVitals(cfg, failing.problems, log)
 	if err != nil {
-		return monitorReport{}, err
+		return r, err
 	}
+	defer func() { err = errors.Join(err, v.supervisor.close()) }()
 	runner, err := newRunner(cfg, specs, span, v.metrics, failing.observe, log)
 	if err != nil {
-		return monitorReport{}, err
+		return r, err
 	}
 	beside, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -92,6 +93,7 @@ func runDaemon(ctx context.Context, cfg config.Config, specs []monitor.Spec, spa
 		})
 	}
 	ending, err := runner.Run(beside)
+	v.supervisor.stop()
 	if cause := context.Cause(beside); err == nil && ctx.Err() == nil && cause != nil {
 		err = cause
 	}

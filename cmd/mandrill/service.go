@@ -74,9 +74,10 @@ func (a *app) openService(ctx context.Context, cfg config.Config, o serviceOptio
 			err = errors.Join(err, s.closers.closeAll())
 		}
 	}()
-	if s.vitals, err = newVitals(cfg, s.problems, log); err != nil {
+	if s.vitals, err = a.newVitals(cfg, s.problems, log); err != nil {
 		return s, err
 	}
+	s.closers.add("supervisor", s.supervisor.close)
 	for _, name := range cfg.Groups {
 		g, err := a.newServed(cfg.For(name), name, log)
 		if err != nil {
@@ -233,6 +234,7 @@ func (s *service) work(ctx context.Context) error {
 	stopping := make(chan time.Time, 1)
 	defer context.AfterFunc(running, func() {
 		s.tally.stop()
+		s.supervisor.stop()
 		stopping <- time.Now()
 		s.log.Info().Str("cause", context.Cause(running).Error()).Stringer("grace", s.cfg.Grace).
 			Msg("stopping: no more pulling, handing back what was not triggered")

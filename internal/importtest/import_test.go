@@ -49,6 +49,7 @@ var rules = []rule{
 	{"internal/fleet", vocabulary, "it asks workers, whatever they do"},
 	{"internal/bench", nil, "it measures, whatever it is given"},
 	{"internal/lag", nil, "it only looks at the clock"},
+	{"internal/sdnotify", nil, "it only tells what it is given"},
 	{"internal/ops", vocabulary, "it tells what others count"},
 	{"internal/monitor", nil, "it checks what it is given"},
 	{"internal/monitor/httpcheck", []string{"internal/monitor", "internal/callout"}, "a check knows what a check is"},
