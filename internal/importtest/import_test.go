@@ -75,6 +75,8 @@ var rules = []rule{
 	{"internal/natsd", nil, "it runs a server, whatever that is for"},
 	{"internal/natsd/*", []string{"internal/natsd"}, "a test's server is a server"},
 	{"internal/config", append([]string{"internal/policy", "internal/monitor", "internal/monitor/*", "internal/notify"}, vocabulary...), "it checks values by the rules of those who use them, and starts nothing"},
+	{"internal/deploytest", nil, "it only looks"},
+	{"internal/deploytest/*", nil, "a test's hosts are a program of their own"},
 	{"internal/release", nil, "it builds the program, and is no part of it"},
 	{"internal/importtest", nil, "it only looks"},
 }
