@@ -6,11 +6,14 @@ GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
 FUZZTIME ?= 30s
 
+# Version 2, or else 1.29, as Debian has it.
+COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+
 # What a release is called, and the time that its files bear; sources without version control say both.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 EPOCH   ?= $(shell git log -1 --format=%ct 2>/dev/null)
 
-.PHONY: run test race cover bench lint fmt vuln fuzz build release release-check
+.PHONY: run test race cover bench lint fmt vuln fuzz build release release-check images up down
 
 run: ## the demo
 	go run ./cmd/mandrill demo
@@ -51,6 +54,20 @@ fuzz:
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/mandrill ./cmd/mandrill
+
+# Images of Mandrill and of the NATS server, from nothing but the modules.
+images:
+	mkdir -p bin/image/data
+	CGO_ENABLED=0 GOOS=linux go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/image/mandrill ./cmd/mandrill
+	CGO_ENABLED=0 GOOS=linux go build -trimpath -buildvcs=false -ldflags "-s -w" -o bin/image/nats-server github.com/nats-io/nats-server/v2
+	docker build -q -t mandrill -f deploy/Dockerfile bin/image
+	docker build -q -t mandrill-nats -f deploy/nats.Dockerfile bin/image
+
+up: images ## a cluster on this machine
+	$(COMPOSE) -f deploy/compose.yaml up -d
+
+down: ## with all that it has stored
+	$(COMPOSE) -f deploy/compose.yaml down --volumes
 
 release: ## an archive for each platform, and SHA256SUMS, in dist
 	rm -rf dist

@@ -41,7 +41,7 @@ func findDaemon() (string, error) {
 
 // startDaemon starts an engine that has nothing in common with another one on the same machine, and leaves the
 // machine's network alone.
-func startDaemon(program, dir, endpoint string) (*daemon, error) {
+func startDaemon(program, dir, endpoint string, attributes *syscall.SysProcAttr) (*daemon, error) {
 	settings := filepath.Join(dir, "daemon.json") // instead of those of the machine
 	if err := os.WriteFile(settings, []byte("{}"), 0o600); err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func startDaemon(program, dir, endpoint string) (*daemon, error) {
 		"--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
 		"--bridge", "none", "--iptables=false", "--ip-masq=false", "--ip-forward=false")
 	d.cmd.Stdout, d.cmd.Stderr = log, log
-	d.cmd.SysProcAttr = endsWithParent()
+	d.cmd.SysProcAttr = attributes
 
 	started := make(chan error)
 	go func() {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,6 +42,36 @@ func Start(tb testing.TB) *Engine {
 			tb.Errorf("cannot remove the engine: %v", err)
 		}
 	})
+	return e
+}
+
+// StartApart gives one test an engine of its own, whatever else runs, in a network of its own: containers of one network
+// reach each other there, whatever the machine's firewall says of forwarding, and reach nothing else.
+func StartApart(tb testing.TB) *Engine {
+	tb.Helper()
+	program, err := findDaemon()
+	var missing *missingError
+	if errors.As(err, &missing) && os.Getenv("MANDRILL_TEST_ALL") != "1" {
+		tb.Skip(err)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "dockertest-")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	e := &Engine{dir: dir, image: "dockertest-" + uuid.NewString()}
+	tb.Cleanup(func() {
+		if err := e.remove(); err != nil {
+			tb.Errorf("cannot remove the engine: %v", err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := e.start(ctx, program, apart()); err != nil {
+		tb.Fatal(err)
+	}
 	return e
 }
 
@@ -99,8 +130,13 @@ func (e *Engine) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return e.start(ctx, program, endsWithParent())
+}
+
+// start starts an engine of the test's own.
+func (e *Engine) start(ctx context.Context, program string, attributes *syscall.SysProcAttr) (err error) {
 	e.endpoint = "unix://" + filepath.Join(e.dir, "docker.sock")
-	if e.daemon, err = startDaemon(program, e.dir, e.endpoint); err != nil {
+	if e.daemon, err = startDaemon(program, e.dir, e.endpoint, attributes); err != nil {
 		return fmt.Errorf("cannot start a Docker engine: %w", err)
 	}
 	for {
