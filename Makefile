@@ -13,7 +13,7 @@ COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 EPOCH   ?= $(shell git log -1 --format=%ct 2>/dev/null)
 
-.PHONY: run test race cover bench lint fmt vuln fuzz build release release-check images up down
+.PHONY: run test race cover bench lint fmt vuln fuzz build release release-check images up down man
 
 run: ## the demo
 	go run ./cmd/mandrill demo
@@ -54,6 +54,9 @@ fuzz:
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/mandrill ./cmd/mandrill
+
+man:
+	go run ./cmd/mandrill man bin/man/man1
 
 # Images of Mandrill and of the NATS server, from nothing but the modules.
 images:

@@ -36,7 +36,7 @@ outcome, and no host is restarted twice for one request, whichever worker, NATS 
 		a.demoCommand(), a.workerCommand(), a.publishCommand(), a.historyCommand(), a.replayCommand(), a.deadCommand(),
 		a.rollCommand(), a.campaignCommand(), a.scheduleCommand(),
 		a.statusCommand(), a.monitorCommand(), a.healthCommand(), a.explainCommand(), a.budgetCommand(), a.pauseCommand(), a.resumeCommand(), a.cancelCommand(),
-		a.serverCommand(), a.benchCommand(), a.configCommand(), a.completionCommand(), a.versionCommand(),
+		a.serverCommand(), a.benchCommand(), a.configCommand(), a.completionCommand(), a.manCommand(), a.versionCommand(),
 	)
 	return root
 }

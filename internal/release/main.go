@@ -15,11 +15,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"time"
 )
@@ -73,15 +75,44 @@ func (r release) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return errors.Join(r.packAll(ctx, work), os.RemoveAll(work))
+}
+
+func (r release) packAll(ctx context.Context, work string) error {
+	if err := r.document(ctx, work); err != nil {
+		return fmt.Errorf("cannot write man pages and completions: %w", err)
+	}
 	var sums strings.Builder
 	for _, p := range platforms {
 		name, sum, err := r.pack(ctx, work, p)
 		if err != nil {
-			return errors.Join(fmt.Errorf("cannot build for %s: %w", p, err), os.RemoveAll(work))
+			return fmt.Errorf("cannot build for %s: %w", p, err)
 		}
 		fmt.Fprintf(&sums, "%s  %s\n", sum, name)
 	}
-	return errors.Join(os.WriteFile(filepath.Join(r.out, "SHA256SUMS"), []byte(sums.String()), 0o644), os.RemoveAll(work))
+	return os.WriteFile(filepath.Join(r.out, "SHA256SUMS"), []byte(sums.String()), 0o644)
+}
+
+// generated is the folder, of those that are worked in, of what the program writes about itself.
+const generated = "generated"
+
+// document has the program write its man pages and completions, as it is built for this machine.
+func (r release) document(ctx context.Context, work string) error {
+	program := filepath.Join(work, "here")
+	if err := r.compile(ctx, program, platform{runtime.GOOS, runtime.GOARCH}); err != nil {
+		return err
+	}
+	for shell, file := range map[string]string{"bash": "mandrill.bash", "fish": "mandrill.fish", "zsh": "_mandrill"} {
+		out, err := exec.CommandContext(ctx, program, "completion", shell).Output()
+		if err != nil {
+			return err
+		}
+		folder := filepath.Join(work, generated, "completions")
+		if err := errors.Join(os.MkdirAll(folder, 0o755), os.WriteFile(filepath.Join(folder, file), out, 0o644)); err != nil {
+			return err
+		}
+	}
+	return exec.CommandContext(ctx, program, "man", filepath.Join(work, generated, "man", "man1")).Run()
 }
 
 // pack writes the archive of a platform, and returns its name and checksum.
@@ -108,6 +139,9 @@ func (r release) pack(ctx context.Context, work string, p platform) (name, sum s
 			return "", "", err
 		}
 	}
+	if err := a.addFolder(filepath.Join(work, generated)); err != nil {
+		return "", "", err
+	}
 	if err := errors.Join(a.w.Close(), packed.Close()); err != nil {
 		return "", "", err
 	}
@@ -131,6 +165,20 @@ type archive struct {
 	w      *tar.Writer
 	folder string // in which everything is
 	stamp  time.Time
+}
+
+// addFolder adds all files of a folder, in the order of their names.
+func (a archive) addFolder(folder string) error {
+	return filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(folder, path)
+		if err != nil {
+			return err
+		}
+		return a.add(path, filepath.ToSlash(name), 0o644)
+	})
 }
 
 func (a archive) add(path, name string, mode int64) error {

@@ -58,7 +58,7 @@ func saysItsVersion(t *testing.T, files map[string][]byte) {
 		return
 	}
 	content := unpack(t, packed)
-	for _, name := range append([]string{"mandrill"}, extras...) {
+	for _, name := range append([]string{"mandrill", "man/man1/mandrill-worker.1", "completions/_mandrill"}, extras...) {
 		if len(content[folder+"/"+name]) == 0 {
 			t.Errorf("the archive has no %s", name)
 		}
