@@ -20,7 +20,7 @@ import (
 const (
 	connectTimeout = 5 * time.Second
 	reconnectWait  = 250 * time.Millisecond
-	pingInterval   = 10 * time.Second // a link that died without a word is noticed after two of these
+	pingInterval   = 2 * time.Second // a link that died without a word is noticed after two or three of these, long before a lease ends
 	flushTimeout   = 5 * time.Second
 )
 
