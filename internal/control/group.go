@@ -67,11 +67,11 @@ func (g *Group) Holds(campaign string, ackWait time.Duration) (holds []policy.Ho
 // Enter is Holds for a trigger that follows at once. Until leave is called, the group does not confirm that it knows
 // anything newer than the trigger was told.
 func (g *Group) Enter(campaign string, ackWait time.Duration) (holds []policy.Hold, left time.Duration, leave func(), err error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.mu.Lock() // for no longer than it takes: all triggers pass here
 	state, confirmed, revision := g.cfg.Watcher.revisionOf(g.cfg.Group)
-	holds, left, err = g.holds(state, campaign, confirmed, ackWait)
 	g.entered[revision]++
+	g.mu.Unlock()
+	holds, left, err = g.holds(state, campaign, confirmed, ackWait)
 	return holds, left, func() { g.leave(revision) }, err
 }
 
