@@ -40,6 +40,12 @@ const (
 	// between two sweeps.
 	settingsAge = 10 * time.Second
 
+	// attachPatience is how long one try to attach may take. A cluster that elects a leader leaves questions unanswered,
+	// for electionTime at most as a rule: whoever went on waiting for those would miss the leader when it is there. Only
+	// then is it rather that the server has much to do.
+	attachPatience = 2 * time.Second
+	electionTime   = 15 * time.Second
+
 	// removal is how long a server may take to remove the folder of a consumer.
 	removal = time.Second
 
@@ -224,8 +230,13 @@ func (c *Consumer) attach(ctx context.Context) error {
 	}
 	var missing time.Time // since when the work stream is
 	level := zerolog.WarnLevel
+	began := time.Now()
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		err := c.tryAttach(ctx)
+		patience := attachPatience
+		if time.Since(began) > electionTime {
+			patience = 4 * attachPatience
+		}
+		err := c.tryAttach(ctx, patience)
 		var foreign *stream.SettingError
 		switch {
 		case errors.Is(err, nats.ErrConnectionClosed), errors.As(err, &foreign):
@@ -248,8 +259,8 @@ func (c *Consumer) attach(ctx context.Context) error {
 	return nil
 }
 
-func (c *Consumer) tryAttach(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+func (c *Consumer) tryAttach(run context.Context, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(run, patience)
 	defer cancel()
 	work, err := c.js.Stream(ctx, stream.Work)
 	if err != nil {
@@ -266,7 +277,7 @@ func (c *Consumer) tryAttach(ctx context.Context) error {
 	}
 	info := consumer.CachedInfo()
 	if c.cfg.Recorded != nil {
-		if err := c.sweep(ctx, work, info.AckFloor.Stream); err != nil {
+		if err := c.sweep(run, work, info.AckFloor.Stream); err != nil {
 			c.cfg.Logger.Warn().Err(err).Msg("sweep incomplete, it goes on with the next one")
 		}
 	}

@@ -21,7 +21,10 @@ const maxSweep = 1000
 // first may have seen it on its way out, and only if Recorded says that its request has ended. So nothing is removed
 // that no worker has settled.
 func (c *Consumer) sweep(ctx context.Context, work jetstream.Stream, floor uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, attachPatience)
+	defer cancel()
 	seen := make(map[uint64]int)
+	defer func() { c.seen = seen }() // of a sweep that was cut short, too: the next one gets further
 	next := uint64(1)
 	for range maxSweep {
 		raw, err := work.GetMsg(ctx, next, jetstream.WithGetMsgSubject(stream.WorkFilter(c.cfg.Group)))
@@ -41,7 +44,6 @@ func (c *Consumer) sweep(ctx context.Context, work jetstream.Stream, floor uint6
 			return err
 		}
 	}
-	c.seen = seen
 	return nil
 }
 
