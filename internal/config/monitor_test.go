@@ -75,7 +75,7 @@ func TestNotify_ExampleFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := got.Config.Notify
-	if string(n.URL) != "https://a/hunter2" || !strings.HasPrefix(string(n.Template), `{"title": {{json .Kind}}`) {
+	if string(n.URL) != "https://a/hunter2" || !strings.HasPrefix(string(n.Template), `{"title": {{kind}}, `) {
 		t.Errorf("got url %q and template %q", string(n.URL), string(n.Template))
 	}
 }

@@ -34,8 +34,8 @@ func notifyURL(key string, field func(*Config) *Secret, doc string) setting {
 	return s
 }
 
-// template is a text of any number of lines. Its errors quote from what stands in {{ }}, without which nobody could mend
-// it, and nothing else: there a service's key has no place.
+// template is a text of any number of lines. Its errors quote a word that stands in {{ }}, without which nobody could
+// mend it, and nothing else: there a service's key has no place.
 func template(key string, field func(*Config) *Secret, doc string) setting {
 	return setting{
 		key: key, kind: "text", doc: doc, hidden: true,
@@ -48,7 +48,7 @@ func template(key string, field func(*Config) *Secret, doc string) setting {
 			if err == nil {
 				return nil
 			}
-			const brief = "is not a template that gives JSON for every kind of notification"
+			const brief = "is not a template that gives JSON"
 			return &quotingError{brief, fmt.Sprintf("%s: %s", brief, strings.Join(strings.Fields(withoutKey(err).Error()), " "))}
 		},
 		get: func(c *Config) string { return field(c).String() },

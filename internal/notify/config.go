@@ -31,9 +31,10 @@ type Config struct {
 	// Secret is the key of the messages' signatures. If it is empty, they are not signed.
 	Secret string
 
-	// Template gives the body of a message, as JSON, from a Notice, in the language of text/template. Beside that it
-	// knows the function json, which gives a value as JSON, quotes included, and escape, which takes from a text what
-	// Slack would take for a link or a mention. If it is empty, the body is {"text": …} with the notice's Text, escaped.
+	// Template is the body of a message: a JSON document in which {{name}} stands for a value of a Notice, which brings
+	// its own quotes. There are kind, group, host, id, cause, by, why, detail, at, until (null: none), more, text, and
+	// slack_text, which is the text without what Slack would take for a link or a mention. If it is empty, the body is
+	// {"text":{{slack_text}}}.
 	Template string
 
 	// On is which kinds are told. If it is empty, all are.

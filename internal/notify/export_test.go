@@ -16,3 +16,6 @@ func NewOver(transport http.RoundTripper, cfg Config) (*Notifier, error) {
 	}
 	return n, err
 }
+
+// Body returns the body of the message that would tell the notice.
+func (n *Notifier) Body(notice Notice) string { return string(n.body.render(notice)) }

@@ -24,7 +24,7 @@ const (
 // Kinds are all kinds.
 var Kinds = []Kind{Paused, Resumed, Breaker, DeadLetter, CampaignEnded}
 
-// A Notice is one thing that happened. What it does not know stays zero. A template sees it with these fields.
+// A Notice is one thing that happened. What it does not know stays zero.
 type Notice struct {
 	Kind   Kind
 	Group  restart.Group // empty: all groups, or none in particular

@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ var errGrace = errors.New("the time to send what waits is over")
 // A Notifier tells of what happens. Its methods may be called from many goroutines at once.
 type Notifier struct {
 	cfg       Config
-	render    func(Notice) ([]byte, error)
+	body      *template
 	transport http.RoundTripper
 	queue     *queue
 	wake      chan struct{} // holds one token if something was added since Run looked
@@ -34,13 +35,13 @@ func New(cfg Config) (*Notifier, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	render, err := newRender(cfg.Template)
+	body, err := parseTemplate(cmp.Or(cfg.Template, defaultTemplate))
 	if err != nil {
 		return nil, fmt.Errorf("template: %w", err)
 	}
 	return &Notifier{
 		cfg:       cfg,
-		render:    render,
+		body:      body,
 		transport: newTransport(cfg.Timeout),
 		queue:     newQueue(cfg.Queue, cfg.Every),
 		wake:      make(chan struct{}, 1),
@@ -145,18 +146,13 @@ func (n *Notifier) send(stop, work context.Context) {
 // the next: the message is put back, to be tried once more before the end.
 func (n *Notifier) deliver(stop, work context.Context, notice Notice) {
 	log := n.cfg.Logger.With().Str("kind", string(notice.Kind)).Str("group", string(notice.Group)).Logger()
-	body, err := n.render(notice)
-	if err != nil {
-		n.givenUp.Add(1)
-		log.Error().Err(err).Msg("cannot make a notification")
-		return
-	}
+	body := n.body.render(notice)
 	waiting := stop
 	if stop.Err() != nil {
 		waiting = work
 	}
 	told := false
-	_, err = backoff.Retry(waiting, func() (struct{}, error) { return struct{}{}, n.post(work, body) },
+	_, err := backoff.Retry(waiting, func() (struct{}, error) { return struct{}{}, n.post(work, body) },
 		backoff.WithBackOff(n.backOff()),
 		backoff.WithMaxElapsedTime(n.cfg.Retry.Total),
 		backoff.WithNotify(func(err error, wait time.Duration) {
