@@ -24,7 +24,7 @@ const (
 	resumed  = 10 * time.Second // within which a fault must be got over
 	watched  = 16 * time.Second // after each fault
 
-	maxImage = 40 << 20
+	maxImage = 40_000_000
 )
 
 // A fleet is the compose file, up on an engine of the test's own.
@@ -318,7 +318,7 @@ func TestProcess_TheContainerStartsAtOnceWithAReadOnlyRootAndAsSomebodyElseThanR
 	}
 	for _, image := range []string{"mandrill", "mandrill-nats"} {
 		size, _ := strconv.Atoi(strings.TrimSpace(f.must("docker", "inspect", "-f", "{{.Size}}", image)))
-		t.Logf("%s: %d bytes, %.1f MiB", image, size, float64(size)/(1<<20))
+		t.Logf("%s: %d bytes, %.1f MB", image, size, float64(size)/1e6)
 		if size <= 0 || size >= maxImage {
 			t.Errorf("%s: got %d bytes, want less than %d", image, size, maxImage)
 		}
