@@ -227,6 +227,9 @@ func (p *passage) trigger(ctx, intake context.Context, slot *bounded.Slot, from 
 	}
 	err = p.watchHost(returned, false)
 	p.watch.ours = true
+	if pause, known := p.prober.first(p.cfg.ProbeInterval); known {
+		p.watch.pause, err = pause, errWait
+	}
 	return nil, err
 }
 

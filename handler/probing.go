@@ -74,6 +74,18 @@ func (p *prober) pause(elapsed, longest time.Duration) time.Duration {
 	return probePause(elapsed, longest, usual, int(p.waiting.Load()))
 }
 
+// first returns the time until the first look at a host that was triggered just now, where hosts are known not to be back
+// at once.
+func (p *prober) first(longest time.Duration) (pause time.Duration, known bool) {
+	p.mu.Lock()
+	usual := p.usual
+	p.mu.Unlock()
+	if usual.mean <= minProbePause {
+		return 0, false
+	}
+	return p.pause(0, longest), true
+}
+
 // learn is told that a host came back between two looks, so long after its trigger.
 func (p *prober) learn(from, to time.Duration) {
 	if !p.mu.TryLock() {

@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -92,6 +93,32 @@ func TestProber_LearnsHowLongHostsTake(t *testing.T) {
 			t.Errorf("the last of many alike was seen %s late, want at most %s", late, most)
 		}
 	})
+}
+
+// A look that can see nothing costs as much as one that can.
+func TestProber_LooksAtOnceOnlyWhereAHostMayBeBack(t *testing.T) {
+	for _, tt := range []struct{ down, want time.Duration }{
+		{0, 0},
+		{time.Second, minProbePause},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, func(w *world) { w.host.down = tt.down })
+			handle(w.handler, t.Context(), newDelivery(newRequest(t)))
+			var triggered time.Time
+			var looks []time.Duration
+			w.host.onRestart = func(context.Context, int) error { triggered = time.Now(); return nil }
+			w.host.onProbe = func(context.Context) error {
+				if !triggered.IsZero() {
+					looks = append(looks, time.Since(triggered))
+				}
+				return nil
+			}
+			handle(w.handler, t.Context(), newDelivery(newRequest(t)))
+			if len(looks) == 0 || looks[0] != tt.want {
+				t.Errorf("a host of those that take %s was looked at after %s, want the first after %s", tt.down, looks, tt.want)
+			}
+		})
+	}
 }
 
 // The time in which a host stays ready is over when it is over, and not an eighth of the wait later.
