@@ -228,10 +228,10 @@ func TestBootTime_IsNotMovedByLateLooks(t *testing.T) {
 	})
 }
 
-// Fear: a worker that has just started sees the first thousands of hosts as late as it can, and those after them too.
-func TestProber_ThousandsThatBeginTogetherAreSeenSoon(t *testing.T) {
+// Fear: a worker that has just started sees its first hosts as late as it can, and those after them too.
+func TestProber_ManyThatBeginTogetherAreSeenSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const n, down = 5000, time.Second
+		const n, down = 1500, time.Second // more goroutines than the race detector bears would be alive with thousands
 		w := newWorld(t, func(w *world) {
 			w.driver.Driver = perHost(func() *fakeHost {
 				h := newHost()
@@ -243,7 +243,7 @@ func TestProber_ThousandsThatBeginTogetherAreSeenSoon(t *testing.T) {
 		for round := range 2 {
 			began := time.Now()
 			handleAll(t, w, n)
-			if took, most := time.Since(began), down+n*probeGap; took > most { // all come back at once
+			if took, most := time.Since(began), down+down/8; took > most {
 				t.Errorf("round %d: the last host was seen after %s, want at most %s", round, took, most)
 			}
 		}
