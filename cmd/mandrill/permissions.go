@@ -90,18 +90,21 @@ func (c *connection) untilDenied(ctx context.Context) (_ context.Context, stop f
 	}
 }
 
-// ackTimeout bounds the question whether a worker may acknowledge.
+// ackTimeout is how long a server may take to refuse an acknowledgement.
 const ackTimeout = 5 * time.Second
 
-// checkAck wants an answer to what says of no message that it is still being worked on. A worker that may pull and not
-// acknowledge would hold and restart, and the server would hand out the same again: nothing else tells it before that.
-func (c *connection) checkAck(ctx context.Context, streamName, consumer string) error {
-	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+// checkAck sends what says of no message that it is still being worked on, and returns an error if the server refuses
+// that. A worker that may pull and not acknowledge would hold and restart, and the server would hand out the same again:
+// nothing else tells it before that. No answer is none: a cluster that has yet to elect the consumer's leader has nobody
+// to answer, and asks for the permission all the same.
+func (c *connection) checkAck(above context.Context, streamName, consumer string) error {
+	ctx, cancel := context.WithTimeout(above, ackTimeout)
 	defer cancel()
 	const noMessage = uint64(1) << 62
 	subject := fmt.Sprintf("$JS.ACK.%s.%s.1.%d.1.1.0", streamName, consumer, noMessage)
 	_, err := c.RequestWithContext(ctx, subject, []byte("+WPI"))
-	if err != nil {
+	unanswered := errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.DeadlineExceeded) && above.Err() == nil
+	if err != nil && !unanswered {
 		return fmt.Errorf("cannot find out whether this worker may acknowledge what consumer %q of stream %q hands out (publish to %s): %w",
 			consumer, streamName, subject, errors.Join(err, context.Cause(ctx)))
 	}
