@@ -26,8 +26,13 @@ const (
 	tokenFile     = "token"       // what clients present; kept, so that they find back to a server that was restarted
 )
 
-// healthInterval is how often the embedded server is asked whether it is well. It does not tell by itself.
-const healthInterval = 2 * time.Second
+// healthInterval is how often the embedded server is asked whether it is well. It does not tell by itself. It is believed
+// when it has complained of the same for unwellFor: it complains of a stream that is only just being made, too, which takes seconds
+// where the disk has much to do.
+const (
+	healthInterval = 2 * time.Second
+	unwellFor      = 10 * time.Second
+)
 
 // serverInfo is what serverFile holds.
 type serverInfo struct {
@@ -72,23 +77,30 @@ func startEmbedded(ctx context.Context, data, listen string, sync time.Duration,
 	return s, nil
 }
 
-// watch returns why the server cannot serve any more, or nil when ctx ends. The server may complain of a stream that is
-// only just being made, so it is believed the second time.
-func (s *embeddedServer) watch(ctx context.Context) error {
+// watch returns why the server cannot serve any more, or nil when ctx ends.
+func (s *embeddedServer) watch(ctx context.Context) error { return awaitUnwell(ctx, s.Err) }
+
+// awaitUnwell asks for a complaint from time to time, and returns one that lasts; nil when ctx ends.
+func awaitUnwell(ctx context.Context, ask func() error) error {
 	ticker := time.NewTicker(healthInterval)
 	defer ticker.Stop()
-	unwell := false
+	var complaint string
+	var since time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
 		}
-		err := s.Err()
-		if err != nil && unwell {
+		err := ask()
+		switch {
+		case err == nil:
+			complaint = ""
+		case err.Error() != complaint:
+			complaint, since = err.Error(), time.Now()
+		case time.Since(since) >= unwellFor:
 			return err
 		}
-		unwell = err != nil
 	}
 }
 

@@ -88,7 +88,7 @@ func (s *Server) Close() { s.close() }
 // A server that cannot write does not end by itself, and tells nobody: on a full disk it stops answering publishes to
 // the stream that met it, and where it was refused permission it turns JetStream off. Only a new start heals either.
 // The server has no event for this, so whoever wants to know asks from time to time. A stream that is being created or
-// deleted at this moment can make it complain, so believe only what it says twice.
+// deleted at this moment can make it complain, for seconds where the disk is busy, so believe only what lasts.
 func (s *Server) Err() error {
 	if health := s.nats.Healthz(nil); health.Error != "" {
 		return fmt.Errorf("embedded NATS server is unwell, check the disk and start again: %s", health.Error)
