@@ -633,6 +633,8 @@ func TestGuard_StopIsBounded(t *testing.T) {
 		b := newBucket()
 		w := start(t, config(b, "worker-1", 1))
 		w.sees(bad)
+		time.Sleep(2 * time.Second) // a try that somebody was faster than is repeated
+		synctest.Wait()
 		b.set(func() { b.away = errAway })
 		began := time.Now()
 		w.stop()
