@@ -227,8 +227,8 @@ func (p *passage) trigger(ctx, intake context.Context, slot *bounded.Slot, from 
 	}
 	err = p.watchHost(returned, false)
 	p.watch.ours = true
-	if pause, known := p.prober.first(p.cfg.ProbeInterval); known {
-		p.watch.pause, err = pause, errWait
+	if p.prober.slow() {
+		p.watch.pause, err = p.pauseAfter(0), errWait
 	}
 	return nil, err
 }

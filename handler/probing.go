@@ -66,25 +66,19 @@ type prober struct {
 	free  time.Time // when another probe may be made
 }
 
-// pause is probePause for one of the hosts that are waited for now.
-func (p *prober) pause(elapsed, longest time.Duration) time.Duration {
+func (p *prober) estimate() bootTime {
 	p.mu.Lock()
-	usual := p.usual
-	p.mu.Unlock()
-	return probePause(elapsed, longest, usual, int(p.waiting.Load()))
+	defer p.mu.Unlock()
+	return p.usual
 }
 
-// first returns the time until the first look at a host that was triggered just now, where hosts are known not to be back
-// at once.
-func (p *prober) first(longest time.Duration) (pause time.Duration, known bool) {
-	p.mu.Lock()
-	usual := p.usual
-	p.mu.Unlock()
-	if usual.mean <= minProbePause {
-		return 0, false
-	}
-	return p.pause(0, longest), true
+// pause is probePause for one of the hosts that are waited for now.
+func (p *prober) pause(elapsed, longest time.Duration) time.Duration {
+	return probePause(elapsed, longest, p.estimate(), int(p.waiting.Load()))
 }
+
+// slow reports whether hosts are known not to be back at once.
+func (p *prober) slow() bool { return p.estimate().mean > minProbePause }
 
 // learn is told that a host came back between two looks, so long after its trigger.
 func (p *prober) learn(from, to time.Duration) {

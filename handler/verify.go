@@ -76,7 +76,7 @@ func (p *passage) look(ctx context.Context) (*Outcome, error) {
 		p.endWatch()
 		return p.endWith(ctx, p.unverified(err), false)
 	}
-	w.pause = min(p.prober.pause(elapsed, p.cfg.ProbeInterval), p.cfg.VerifyTimeout-elapsed)
+	w.pause = p.pauseAfter(elapsed)
 	if w.readySince.IsZero() {
 		w.notReady = now
 	} else {
@@ -84,6 +84,11 @@ func (p *passage) look(ctx context.Context) (*Outcome, error) {
 	}
 	w.pause = max(w.pause, minProbePause)
 	return nil, errWait
+}
+
+// pauseAfter returns the time until the next look at a host that was triggered so long ago, which is in VerifyTimeout.
+func (p *passage) pauseAfter(elapsed time.Duration) time.Duration {
+	return min(p.prober.pause(elapsed, p.cfg.ProbeInterval), p.cfg.VerifyTimeout-elapsed)
 }
 
 // lookAgain is the timer's. The worker's stop does not wait for its turn.
