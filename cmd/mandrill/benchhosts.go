@@ -171,9 +171,10 @@ type markedDelivery struct {
 
 func (d markedDelivery) Ack(ctx context.Context) error {
 	err := d.Delivery.Ack(ctx)
-	envelope, _ := d.Envelope() // it was read before
+	acknowledged := d.marks.now()
+	envelope, _ := d.Envelope() // it was readable before
 	m := d.marks.at(envelope.Host)
-	m.acknowledged = d.marks.now()
+	m.acknowledged = acknowledged
 	if benchIndex(envelope.Host)%confirmEvery == 0 && d.flush(ctx) == nil {
 		m.answered = d.marks.now()
 	}
