@@ -56,7 +56,7 @@ func createBucket(ctx context.Context, js jetstream.JetStream, cfg jetstream.Key
 
 // checkBucket compares what decides whether an entry stays until its time has come.
 func checkBucket(status jetstream.KeyValueStatus, want jetstream.KeyValueConfig) error {
-	c := check{stream: "KV_" + want.Bucket}
+	c := check{stream: bucketStream + want.Bucket}
 	c.mustLast(status.TTL(), want.TTL)
 	if b, ok := status.(*jetstream.KeyValueBucketStatus); ok {
 		c.must("storage", b.StreamInfo().Config.Storage, jetstream.FileStorage)

@@ -23,11 +23,11 @@ func SubjectsOf(ctx context.Context, s jetstream.Stream, filter string) ([]strin
 // KeysOf returns the keys of a bucket that begin with the prefix, which ends with a dot or is empty, sorted. One that was
 // deleted may be among them. It needs no consumer.
 func KeysOf(ctx context.Context, js jetstream.JetStream, bucket, prefix string) ([]string, error) {
-	s, err := js.Stream(ctx, "KV_"+bucket)
+	s, err := js.Stream(ctx, bucketStream+bucket)
 	if err != nil {
 		return nil, fmt.Errorf("cannot look at bucket %q: %w", bucket, err)
 	}
-	root := "$KV." + bucket + "."
+	root := bucketSubject + bucket + "."
 	keys, err := SubjectsOf(ctx, s, root+prefix+">")
 	for i := range keys {
 		keys[i] = strings.TrimPrefix(keys[i], root)

@@ -27,20 +27,26 @@ const (
 	Campaigns = "MANDRILL_CAMPAIGN"
 )
 
+// What NATS puts before a bucket's name: that of the stream on which it stands, and the subjects of its changes.
+const (
+	bucketStream  = "KV_"
+	bucketSubject = "$KV."
+)
+
 // CampaignBucket is the bucket of the campaigns' documents, CampaignBucketStream the stream that it stands on, and
 // CampaignChanges where each change of it passes, on plain NATS, on its way there.
 const (
 	CampaignBucket       = "mandrill-campaigns"
-	CampaignBucketStream = "KV_" + CampaignBucket
-	CampaignChanges      = "$KV." + CampaignBucket + ".>"
+	CampaignBucketStream = bucketStream + CampaignBucket
+	CampaignChanges      = bucketSubject + CampaignBucket + ".>"
 )
 
 // Control is the bucket of what steers the workers of a fleet, ControlStream the stream that it stands on, and
 // ControlChanges where each change of it passes, on plain NATS, on its way there.
 const (
 	Control        = "mandrill-control"
-	ControlStream  = "KV_" + Control
-	ControlChanges = "$KV." + Control + ".>"
+	ControlStream  = bucketStream + Control
+	ControlChanges = bucketSubject + Control + ".>"
 )
 
 // VersionHeader carries restart.WireVersion.
