@@ -25,6 +25,7 @@ type fakeBroker struct {
 	attempts []string                           // their message ids
 	cleaned  int
 	replicas int
+	absent   func() bool // whether the stream is not found; nil means that it is
 }
 
 // fault is what goes wrong with one attempt.
@@ -144,6 +145,9 @@ func (b *fakeBroker) attempted() int {
 }
 
 func (b *fakeBroker) Stream(context.Context, string) (jetstream.Stream, error) {
+	if b.absent != nil && b.absent() {
+		return nil, jetstream.ErrStreamNotFound
+	}
 	return fakeStream{broker: b}, nil
 }
 

@@ -17,7 +17,7 @@ import (
 
 const (
 	// refusalPatience bounds how long a publish is tried again that the stream refuses for a request which is not there
-	// or has ended. A cluster may do so for a moment after an ack.
+	// or has ended, or that finds no stream. A cluster may do so for a moment after an ack, or after an election.
 	refusalPatience = 2 * time.Second
 
 	// refusalDoubt is how long a cluster is not believed that another request is queued. Right after an ack it refuses
@@ -121,7 +121,7 @@ func (p *Publisher) judge(ctx context.Context, pub *publication, err error) (res
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
 		// A cluster that elects a leader does not respond either, so ask.
 		why := p.noResponse(ctx)
-		return pub.failed(fmt.Errorf("%w: %w", err, why)), errors.Is(why, ErrNoStream)
+		return pub.failed(fmt.Errorf("%w: %w", err, why)), errors.Is(why, ErrNoStream) && pub.refusedFor() >= refusalPatience
 	case errors.Is(err, jetstream.ErrAsyncPublishTimeout):
 		if denied := p.denial(); denied != nil {
 			err = fmt.Errorf("%w: %w", err, denied)
@@ -138,13 +138,18 @@ func (pub *publication) confirmed() Result {
 	return Result{Request: pub.request, Status: Confirmed, Duplicate: pub.duplicate && !pub.unanswered}
 }
 
-// judgeRefusal looks at what the stream holds for the host, because an error does not say: it may be this request,
-// another one, or nothing any more.
-func (p *Publisher) judgeRefusal(ctx context.Context, pub *publication, refusal error) (result Result, final bool) {
+// refusedFor returns how long it is since the publish was refused for the first time, be it now.
+func (pub *publication) refusedFor() time.Duration {
 	if pub.refusedSince.IsZero() {
 		pub.refusedSince = time.Now()
 	}
-	refusedFor := time.Since(pub.refusedSince)
+	return time.Since(pub.refusedSince)
+}
+
+// judgeRefusal looks at what the stream holds for the host, because an error does not say: it may be this request,
+// another one, or nothing any more.
+func (p *Publisher) judgeRefusal(ctx context.Context, pub *publication, refusal error) (result Result, final bool) {
+	refusedFor := pub.refusedFor()
 	patient := refusedFor < refusalPatience
 	id, replicated, err := p.queued(ctx, pub)
 	switch {

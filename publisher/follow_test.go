@@ -196,6 +196,39 @@ func TestAttempt_IsRepeatedUnderTheSameID(t *testing.T) {
 	}
 }
 
+// A node that was just elected may not know of a stream that is there. A mock publisher would end of it, in the middle of
+// its run.
+func TestAbsence_OfTheStreamIsNotBelievedAtFirst(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		absent time.Duration
+		want   Status
+	}{
+		{"OfAMoment", refusalPatience / 2, Confirmed},
+		{"Lasting", time.Hour, Failed},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				found := time.Now().Add(tt.absent)
+				absent := func() bool { return time.Now().Before(found) }
+				b := &fakeBroker{absent: absent, before: func(int, *nats.Msg) fault {
+					if absent() {
+						return fault{err: jetstream.ErrNoStreamResponse}
+					}
+					return fault{carryOn: true}
+				}}
+				got, took := publishOne(t, newFaked(t, b, Config{}), validRequest(t, "web-1"))
+				if got.Status != tt.want || errors.Is(got.Err, ErrNoStream) != (tt.want == Failed) {
+					t.Errorf("got %+v, want %v", got, tt.want)
+				}
+				if took > 2*refusalPatience {
+					t.Errorf("took %s, want about %s", took, refusalPatience)
+				}
+			})
+		})
+	}
+}
+
 func TestFailure_ComesAtOnceWhereTryingAgainIsUseless(t *testing.T) {
 	for _, tt := range []struct {
 		name  string

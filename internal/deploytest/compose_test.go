@@ -23,6 +23,7 @@ const (
 	requests = 12000
 	resumed  = 10 * time.Second // within which a fault must be got over
 	watched  = 16 * time.Second // after each fault
+	tries    = 3
 
 	maxImage = 40_000_000
 )
@@ -83,8 +84,12 @@ func (f *fleet) up() {
 	f.t.Helper()
 	f.t.Cleanup(func() {
 		if f.t.Failed() {
-			out, _ := f.run(append(f.compose, "logs", "--tail", "40", "worker-1", "worker-2", "publisher", "postgres")...)
-			f.t.Logf("%s", out)
+			out, _ := f.run(append(f.compose, "logs", "--tail", "400", "worker-1", "worker-2", "publisher", "postgres")...)
+			for line := range strings.Lines(out) {
+				if !strings.Contains(line, `"message":"settled"`) {
+					f.t.Logf("%s", line)
+				}
+			}
 		}
 		if _, err := f.run(append(f.compose, "down", "--volumes", "--timeout", "5")...); err != nil {
 			f.t.Error(err)
@@ -217,7 +222,7 @@ func TestProcess_TheComposeFilesFleetOutlivesTheLossOfEachOfItsParts(t *testing.
 	f.up()
 	f.await("nothing was restarted", func() bool {
 		n := len(f.boots())
-		if publisher := f.container("publisher"); n == 0 && f.isOver(publisher) { // there were no streams yet
+		if publisher := f.container("publisher"); n <= 100 && f.isOver(publisher) { // there were no streams yet
 			f.must("docker", "start", publisher)
 		}
 		return n > 100
@@ -246,7 +251,7 @@ func TestProcess_TheComposeFilesFleetOutlivesTheLossOfEachOfItsParts(t *testing.
 			what: func(c string) { f.must("docker", "kill", c) }, heal: func(c string) { f.must("docker", "start", c) },
 		},
 	} {
-		for again := true; ; again = false {
+		for try := 1; ; try++ {
 			service := fault.service()
 			container := f.container(service)
 			began := time.Now()
@@ -260,8 +265,8 @@ func TestProcess_TheComposeFilesFleetOutlivesTheLossOfEachOfItsParts(t *testing.
 				break
 			}
 			// Servers take up to nine seconds to elect a leader, by chance: that leaves little to a busy machine.
-			if !again {
-				t.Errorf("%s (%s): nothing was restarted for %s, and not for long before", fault.name, service, gap)
+			if try == tries {
+				t.Errorf("%s: nothing was restarted for %s, and for more than %s in each of %d tries", fault.name, gap, resumed, tries)
 				break
 			}
 		}
