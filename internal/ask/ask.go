@@ -1,6 +1,6 @@
 // Package ask asks over a NATS connection and waits for the answer, as the Request of nats.go does and for a part of
 // what that costs: a question takes the connection's lock once, and needs no timer, no goroutine and no channel of its
-// own.
+// own. Who does not wait is called back.
 //
 // All answers come on one subscription. An answer that comes late, or twice, reaches nobody: it carries the number of
 // its question, and no other question of the same asker ever has that number.
@@ -60,47 +60,59 @@ func (a *Asker) Ask(ctx context.Context, subject string, header nats.Header, dat
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	prefix, err := a.answers()
+	w := a.waiters.Get().(*waiter)
+	defer a.waiters.Put(w) // which is then out of the table, and its channel empty
+	q, err := a.send(w, subject, header, data)
 	if err != nil {
 		return nil, err
 	}
-	w := a.waiters.Get().(*waiter)
-	defer a.waiters.Put(w) // which is then out of the table, and its channel empty
-	if err := a.table.add(w); err != nil {
-		return nil, err
+	select {
+	case got := <-w.answer:
+		return got.msg, got.err
+	case <-ctx.Done():
+		if q.Cancel() {
+			return nil, context.Cause(ctx)
+		}
+		got := <-w.answer // whoever took it is about to answer
+		return got.msg, got.err
 	}
-	got := a.exchange(ctx, w, subject, w.reply(prefix), header, data)
-	if got.err != nil {
-		return nil, got.err
-	}
-	if len(got.msg.Data) == 0 && got.msg.Header.Get("Status") == "503" {
-		return nil, nats.ErrNoResponders
-	}
-	return got.msg, nil
 }
 
-// exchange sends the question of w, which is in the table, and returns when it is not there any more.
-func (a *Asker) exchange(
-	ctx context.Context, w *waiter, subject, reply string, header nats.Header, data []byte,
-) answer {
-	var err error
+// Send sends a message and returns at once. What Ask would have returned is told to then, once, on a goroutine that all
+// answers come by, so it must not wait for anything; never within Send, and not if that returns an error.
+func (a *Asker) Send(subject string, header nats.Header, data []byte, then func(*nats.Msg, error)) (Question, error) {
+	return a.send(&waiter{then: then}, subject, header, data)
+}
+
+// A Question was sent, and is open until it is answered.
+type Question struct {
+	asker  *Asker
+	slot   uint32
+	number uint64
+}
+
+// Cancel ends the wait for the answer. It reports whether it was in time: if so, nobody is told anything.
+func (q Question) Cancel() bool { return q.asker.table.take(q.slot, q.number) != nil }
+
+// send sends the question of w, which is in the table then unless there is an error.
+func (a *Asker) send(w *waiter, subject string, header nats.Header, data []byte) (Question, error) {
+	prefix, err := a.answers()
+	if err != nil {
+		return Question{}, err
+	}
+	q := Question{asker: a}
+	if q.slot, q.number, err = a.table.add(w); err != nil {
+		return Question{}, err
+	}
 	if header == nil {
-		err = a.cfg.Conn.PublishRequest(subject, reply, data)
+		err = a.cfg.Conn.PublishRequest(subject, q.reply(prefix), data)
 	} else {
-		err = a.cfg.Conn.PublishMsg(&nats.Msg{Subject: subject, Reply: reply, Header: header, Data: data})
+		err = a.cfg.Conn.PublishMsg(&nats.Msg{Subject: subject, Reply: q.reply(prefix), Header: header, Data: data})
 	}
-	if err == nil {
-		select {
-		case got := <-w.answer:
-			return got
-		case <-ctx.Done():
-			err = context.Cause(ctx)
-		}
+	if err != nil && q.Cancel() {
+		return Question{}, err
 	}
-	if a.table.take(w.slot, w.number) == nil {
-		return <-w.answer // whoever took it is about to answer
-	}
-	return answer{err: err}
+	return q, nil // if it was not sent, whoever took it out of the table says so
 }
 
 // answers makes sure that answers can come, and returns what their subjects begin with.
@@ -123,7 +135,7 @@ func (a *Asker) subscribe() (string, error) {
 	_, err := a.cfg.Conn.Subscribe(prefix+"*", func(msg *nats.Msg) {
 		token, _ := strings.CutPrefix(msg.Subject, prefix)
 		if w := a.table.take(parseToken(token)); w != nil {
-			w.answer <- answer{msg: msg}
+			w.tell(answerOf(msg))
 		}
 	})
 	if err != nil {
@@ -164,13 +176,21 @@ func (a *Asker) watch(changes chan nats.Status) {
 	}
 }
 
-// reply returns where the question of w is answered to.
-func (w *waiter) reply(prefix string) string {
+// answerOf returns what a message says.
+func answerOf(msg *nats.Msg) answer {
+	if len(msg.Data) == 0 && msg.Header.Get("Status") == "503" {
+		return answer{err: nats.ErrNoResponders}
+	}
+	return answer{msg: msg}
+}
+
+// reply returns where the question is answered to.
+func (q Question) reply(prefix string) string {
 	var buf [96]byte
 	token := append(buf[:0], prefix...)
-	token = strconv.AppendUint(token, uint64(w.slot), 36)
+	token = strconv.AppendUint(token, uint64(q.slot), 36)
 	token = append(token, '-')
-	token = strconv.AppendUint(token, w.number, 36)
+	token = strconv.AppendUint(token, q.number, 36)
 	return string(token)
 }
 

@@ -6,15 +6,24 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// A waiter is a question that waits for its answer. It is used again for later questions, which is safe because it is
-// answered only by who has taken it out of the table, and given back only after that.
+// A waiter is who waits for an answer: a goroutine, or a function. That of a goroutine is used again for later
+// questions, which is safe because it is told only by who has taken it out of the table, and given back only after that.
 type waiter struct {
-	answer chan answer // has room for the one that comes
+	answer chan answer // has room for the one that comes; or nil:
+	then   func(*nats.Msg, error)
 
 	// What follows is written by table.add.
 	slot   uint32
 	number uint64
 	tick   uint64 // in which it was asked
+}
+
+func (w *waiter) tell(a answer) {
+	if w.then != nil {
+		w.then(a.msg, a.err)
+	} else {
+		w.answer <- a
+	}
 }
 
 // An answer is what came, or why nothing will.
@@ -36,22 +45,22 @@ type table struct {
 }
 
 // add gives w a slot and a number. It fails when no answer can come any more.
-func (t *table) add(w *waiter) error {
+func (t *table) add(w *waiter) (slot uint32, number uint64, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed != nil {
-		return t.closed
+		return 0, 0, t.closed
 	}
 	t.asked++
 	w.number, w.tick = t.asked, t.tick
 	if last := len(t.free) - 1; last >= 0 {
 		w.slot, t.free = t.free[last], t.free[:last]
 		t.slots[w.slot] = w
-		return nil
+	} else {
+		w.slot = uint32(len(t.slots))
+		t.slots = append(t.slots, w)
 	}
-	w.slot = uint32(len(t.slots))
-	t.slots = append(t.slots, w)
-	return nil
+	return w.slot, w.number, nil
 }
 
 // take takes a question out of the table, and returns nil if it is not there.
@@ -95,12 +104,19 @@ func (t *table) endOverdue() {
 }
 
 func (t *table) end(err error, which func(*waiter) bool) {
+	for _, w := range t.takeAll(which) {
+		w.tell(answer{err: err}) // who may ask again at once
+	}
+}
+
+func (t *table) takeAll(which func(*waiter) bool) (taken []*waiter) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, w := range t.slots {
 		if w != nil && which(w) {
 			t.remove(w)
-			w.answer <- answer{err: err} // which has room
+			taken = append(taken, w)
 		}
 	}
+	return taken
 }
