@@ -119,7 +119,7 @@ func BenchmarkExtend(b *testing.B) {
 	b.SetParallelism(256)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if err := d.Extend(b.Context()); err != nil {
+			if err := extend(b.Context(), d); err != nil {
 				b.Error(err)
 				return
 			}

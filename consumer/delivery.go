@@ -18,6 +18,7 @@ type source struct {
 	conn    *nats.Conn
 	asker   *ask.Asker // on conn
 	ackWait time.Duration
+	asked   time.Time // when the messages were
 	created time.Time // the work stream
 	intake  context.Context
 }
@@ -61,6 +62,9 @@ func (d *Delivery) Deliveries() int { return d.deliveries }
 // AckWait returns how long the broker waits for an extension or a settlement.
 func (d *Delivery) AckWait() time.Duration { return d.ackWait }
 
+// Asked returns when the message was asked for: it was not handed out before.
+func (d *Delivery) Asked() time.Time { return d.asked }
+
 // Intake returns a context that is done when nothing new may be begun.
 func (d *Delivery) Intake() context.Context { return d.intake }
 
@@ -74,10 +78,15 @@ func (d *Delivery) Envelope() (restart.Envelope, error) {
 	}, err
 }
 
-// Extend asks for another AckWait, and returns nil once the server has answered.
-func (d *Delivery) Extend(ctx context.Context) error {
-	_, err := d.asker.Ask(ctx, d.reply, nil, []byte("+WPI"))
-	return err
+// Extend asks for another AckWait, and returns at once. The answer is told to then: nil if the server has confirmed it.
+// That is done once, from a goroutine that must not be kept waiting, and not within Extend; nor if Extend returns an
+// error, nor if cancel was in time, which it reports.
+func (d *Delivery) Extend(then func(error)) (cancel func() bool, err error) {
+	q, err := d.asker.Send(d.reply, nil, []byte("+WPI"), func(_ *nats.Msg, err error) { then(err) })
+	if err != nil {
+		return nil, err
+	}
+	return q.Cancel, nil
 }
 
 // Ack acknowledges the message. It is sent, not confirmed: a lost acknowledgement leads to another delivery, which the

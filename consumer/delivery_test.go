@@ -132,6 +132,29 @@ func TestDelivery_WithASubjectThatNoDoorLetsInHasTimeAndFallbackIDAllTheSame(t *
 	}
 }
 
+// The server counts AckWait from when it hands a message out. Whoever counts from earlier stops in time.
+func TestDelivery_WasAskedForBeforeItWasThere(t *testing.T) {
+	b, _ := newBench(t)
+	began := time.Now()
+	deliveries := b.each(t, Config{})
+	b.publish(t, 1) // a fetch waits by then, or is made
+	first := await(t, "the delivery", deliveries)
+	b.publish(t, 1)
+	second := await(t, "the delivery", deliveries)
+	for _, d := range []*Delivery{first, second} {
+		if asked := d.Asked(); asked.Before(began) || time.Since(asked) > pullWait+patience {
+			t.Errorf("got asked at %s, want between %s and now", asked, began)
+		}
+	}
+	if second.Asked().Before(first.Asked()) {
+		t.Errorf("the second was asked for at %s, the first at %s", second.Asked(), first.Asked())
+	}
+	info := b.consumer(t)
+	if handedOut := info.Delivered.Last; handedOut == nil || second.Asked().After(*handedOut) {
+		t.Errorf("asked for at %s, handed out at %v", second.Asked(), handedOut)
+	}
+}
+
 func TestExtend_ProlongsAMessageHeldForSeveralTimesAckWait(t *testing.T) {
 	const ackWait = time.Second
 	b, _ := newBench(t)
@@ -141,13 +164,13 @@ func TestExtend_ProlongsAMessageHeldForSeveralTimesAckWait(t *testing.T) {
 	deliveries := b.each(t, Config{Settings: fixed(s)})
 	d := await(t, "the delivery", deliveries)
 
-	extend := time.NewTicker(ackWait / 4)
-	defer extend.Stop()
+	ticker := time.NewTicker(ackWait / 4)
+	defer ticker.Stop()
 	over := time.After(3*ackWait + ackWait/2)
 	for held := true; held; {
 		select {
-		case <-extend.C:
-			if err := d.Extend(t.Context()); err != nil {
+		case <-ticker.C:
+			if err := extend(t.Context(), d); err != nil {
 				t.Fatal(err)
 			}
 		case again := <-deliveries:
@@ -189,7 +212,7 @@ func TestDelivery_FailsAtOnceWhileDisconnectedAndSendsNothingLate(t *testing.T) 
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for name, call := range map[string]func() error{
-		"Extend":        func() error { return d.Extend(ctx) },
+		"Extend":        func() error { return extend(ctx, d) },
 		"Ack":           func() error { return d.Ack(ctx) },
 		"Nak":           func() error { return d.Nak(ctx, 0) },
 		"Nak, with one": func() error { return d.Nak(ctx, time.Minute) },
@@ -208,7 +231,7 @@ func TestDelivery_FailsAtOnceWhileDisconnectedAndSendsNothingLate(t *testing.T) 
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Extend(ctx); err != nil { // and so has the server read what was sent before
+	if err := extend(ctx, d); err != nil { // and so has the server read what was sent before
 		t.Fatal(err)
 	}
 	if info := b.consumer(t); info.NumAckPending != 1 || b.left(t) != 1 {

@@ -12,7 +12,8 @@ import (
 const (
 	// pullWait is how long one fetch waits for messages. A stop waits for the fetch that is under way, because a message
 	// on its way to a fetch that was given up would be held by nobody for AckWait. It is well under the second in which
-	// another worker is to hold what this one hands back.
+	// another worker is to hold what this one hands back. And it is a tenth of AckWait at most, because the lease of
+	// what comes counts from when it was asked for.
 	pullWait = 500 * time.Millisecond
 
 	// answerWait is how much later the server's word may come that a fetch is over.
@@ -37,14 +38,16 @@ func (c *Consumer) fetch(ctx context.Context, n int, start func(*Delivery)) (sta
 		return 0, err
 	}
 	defer func() { _ = sub.Unsubscribe() }() // which only a closed connection refuses
-	request := fmt.Appendf(nil, `{"batch":%d,"expires":%d}`, n, pullWait)
+	wait := min(pullWait, c.ackWait/10)
+	request := fmt.Appendf(nil, `{"batch":%d,"expires":%d}`, n, wait)
+	asked := time.Now()
 	if err := c.cfg.Conn.PublishRequest(c.next, inbox, request); err != nil {
 		return 0, err
 	}
-	silence := time.NewTimer(pullWait + answerWait)
+	silence := time.NewTimer(wait + answerWait)
 	defer silence.Stop()
 
-	from := &source{conn: c.cfg.Conn, asker: c.asker, ackWait: c.ackWait, created: c.created, intake: ctx}
+	from := &source{conn: c.cfg.Conn, asker: c.asker, ackWait: c.ackWait, asked: asked, created: c.created, intake: ctx}
 	var late []*Delivery
 	defer func() {
 		for _, d := range late {

@@ -309,3 +309,21 @@ func (s *signal) Write(line []byte) (int, error) {
 }
 
 func (s *signal) logger() zerolog.Logger { return zerolog.New(s) }
+
+// extend returns what the server says to an extension.
+func extend(ctx context.Context, d *Delivery) error {
+	answer := make(chan error, 1)
+	cancel, err := d.Extend(func(err error) { answer <- err })
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		if cancel() {
+			return context.Cause(ctx)
+		}
+		return <-answer
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +37,7 @@ type fakeDelivery struct {
 	deliveries int
 	ackWait    time.Duration
 	intake     context.Context
+	asked      time.Time // zero: when it is begun
 	stored     time.Time
 	sequence   uint64
 	onExtend   func(ctx context.Context) error // nil: confirmed at once
@@ -87,14 +89,39 @@ func (d *fakeDelivery) Deliveries() int         { return d.deliveries }
 func (d *fakeDelivery) AckWait() time.Duration  { return d.ackWait }
 func (d *fakeDelivery) Intake() context.Context { return d.intake }
 
-func (d *fakeDelivery) Extend(ctx context.Context) error {
+func (d *fakeDelivery) Asked() time.Time {
+	if d.asked.IsZero() {
+		return time.Now()
+	}
+	return d.asked
+}
+
+func (d *fakeDelivery) Extend(then func(error)) (cancel func() bool, err error) {
 	d.mu.Lock()
 	d.extended = append(d.extended, time.Now())
 	d.mu.Unlock()
-	if d.onExtend == nil {
-		return nil
+	return answering(d.onExtend, then), nil
+}
+
+// answering has then told what an answer, which may wait, comes to; nil says yes. Whether it is told or canceled is
+// decided once.
+func answering(answer func(context.Context) error, then func(error)) (cancel func() bool) {
+	ctx, stop := context.WithCancel(context.Background())
+	var over atomic.Bool
+	go func() {
+		var err error
+		if answer != nil {
+			err = answer(ctx)
+		}
+		if over.CompareAndSwap(false, true) {
+			then(err)
+		}
+		stop()
+	}()
+	return func() bool {
+		defer stop()
+		return over.CompareAndSwap(false, true)
 	}
-	return d.onExtend(ctx)
 }
 
 func (d *fakeDelivery) Ack(context.Context) error { return d.settle("ack", 0) }

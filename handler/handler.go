@@ -31,11 +31,14 @@ type Delivery interface {
 	Sequence() uint64       // in the work stream
 	Deliveries() int        // so far, this one included
 	AckWait() time.Duration // as the broker counts it
+	Asked() time.Time       // when the message was asked for: it was not handed out before
 	// Intake is done when nothing new may be begun: what was not triggered is to be handed back.
 	Intake() context.Context
 
-	// Extend asks for AckWait from now on, and returns nil once the broker has confirmed it.
-	Extend(ctx context.Context) error
+	// Extend asks for AckWait from now on, and returns at once. The answer is told to then: nil if the broker has
+	// confirmed it. That is done once, from a goroutine that must not be kept waiting, and not within Extend; nor if
+	// Extend returns an error, nor if cancel was in time, which it reports.
+	Extend(then func(error)) (cancel func() bool, err error)
 	// Ack, Nak and Term settle the message. An error means that the broker may not have heard.
 	Ack(ctx context.Context) error
 	Nak(ctx context.Context, delay time.Duration) error
@@ -148,7 +151,7 @@ func (h *Handler) take(ctx context.Context, d Delivery, done func()) arrival {
 		j.life.work, j.life.cancel = context.WithCancelCause(ctx)
 		ctx = nil
 	}
-	j.Lease = newLease(j.began, j.extend, j.AckWait(), j.onLease)
+	j.Lease = newLease(j.Asked(), j.Extend, j.AckWait(), j.onLease)
 	j.Lease.endAfter(h.cfg.MaxLease, func() { j.life.stop(ErrMaxLease) })
 	j.Lease.start()
 	j.move(PhaseGate)
@@ -228,7 +231,7 @@ func (h *Handler) Recorded(ctx context.Context, d Delivery) (bool, error) {
 // bury stores the dead letter. Like all that records what has happened, it is bounded by the lease, not by the work's
 // context.
 func (j *Job) bury(o Outcome) error {
-	ctx, cancel := context.WithTimeout(j.Lease.ctx, settleTimeout)
+	ctx, cancel := context.WithTimeout(j.Lease.Context(), settleTimeout)
 	defer cancel()
 	return j.handler.cfg.DeadLetters.Bury(ctx, Letter{
 		Outcome: o, WorkSubject: j.Subject(), WorkSequence: j.Sequence(), Stored: j.stored,

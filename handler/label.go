@@ -14,9 +14,3 @@ func (j *Job) label(phase Phase) {
 		"host", string(j.Request.Host), "id", j.Request.ID.String(), "phase", string(phase),
 	)))
 }
-
-// extend extends the message's lease, most often on a timer's goroutine, which inherits nothing.
-func (j *Job) extend(ctx context.Context) error {
-	j.label(j.held().Phase)
-	return j.Extend(ctx)
-}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -50,12 +49,6 @@ func TestLabels_SayOfEveryGoroutineOfAMessageForWhomItWorksAndInWhichPhase(t *te
 			}
 		})
 		d := newDelivery(newRequest(t))
-		d.onExtend = func(ctx context.Context) error {
-			if len(d.extensions()) > 1 { // the first is the one that the fence waits for
-				<-ctx.Done()
-			}
-			return ctx.Err()
-		}
 		go func() {
 			handle(w.handler, t.Context(), d)
 		}()
@@ -69,10 +62,9 @@ func TestLabels_SayOfEveryGoroutineOfAMessageForWhomItWorksAndInWhichPhase(t *te
 			}
 		}
 
-		time.Sleep(ackWait/3 + time.Second) // an extension is on its way, too
+		synctest.Wait()
 		wants("handler.(*entrance).work", "restart")
 		wants("handler.(*fakeHost).Restart", "restart")
-		wants("handler.(*fakeDelivery).Extend", "restart")
 		wants("handler.(*record).save", "save")
 		close(restarted)
 		synctest.Wait()

@@ -16,38 +16,39 @@ var (
 	ErrMaxLease = errors.New("held for max_lease")
 )
 
-// A Lease is the right to work on a message, as far as this side can know: it lasts AckWait from the latest extension
-// that the broker has confirmed, counted from when that was sent. It says when to stop; it proves nothing else.
+// A Lease is the right to work on a message, as far as this side can know: it lasts AckWait from when the message was
+// asked for, or from when the latest extension that the broker has confirmed was sent. It says when to stop; it proves
+// nothing else.
 //
-// Extensions are driven by a timer for each message, which costs a goroutine only while one is waiting for its answer. An
-// extender that serves all in time buckets would save the 150 bytes of the timer, and no time that matters: to set one
-// timer of 100,000 takes 0.3 µs, once in AckWait/3, and the question to the broker takes thirty times that.
+// Extensions are driven by a timer for each message, and have no goroutine: the one that all answers come by tells of
+// theirs. An extender that serves all in time buckets would save the 150 bytes of the timer, and no time that matters:
+// to set one timer of 100,000 takes 0.3 µs, once in AckWait/3, and the question to the broker takes ten times that.
 type Lease struct {
-	extend  func(context.Context) error
+	extend  func(then func(error)) (cancel func() bool, err error)
 	ackWait time.Duration
-	onEvent func(error) // nil error: extended
+	onEvent func(error) // nil error: extended; called with mu held
 
-	ctx  context.Context // done with cause ErrLeaseLost, or when released
-	lose context.CancelCauseFunc
-
-	mu        sync.Mutex
-	since     time.Time     // when what is held now was asked for; carries both clocks
-	answered  bool          // whether the broker has confirmed any extension
-	confirmed chan struct{} // closed by the first that it confirms; nil if nobody waits for that
-	timer     *time.Timer
-	until     time.Time     // when the work must have ended; zero if never
-	over      func()        // called then, with mu held
-	flight    chan struct{} // closed when the extension on its way has ended; nil if there is none
-	asking    *brief        // the context of that extension, as far as it has come
-	released  bool
-	extended  int
+	mu       sync.Mutex // guards what follows; nothing is sent without it
+	since    time.Time  // when what is held now was asked for; carries both clocks
+	timer    *time.Timer
+	due      time.Time   // when the next extension is, or when the one on its way is given up
+	cancel   func() bool // of the extension on its way; nil if there is none
+	sent     time.Time   // when that was
+	until    time.Time   // when the work must have ended; zero if never
+	over     func()      // called then, with mu held
+	lost     bool
+	released bool
+	extended int
+	heard    chan struct{}   // closed when it is extended or lost; nil if nobody waits for that
+	ctx      context.Context // done with cause ErrLeaseLost, or when released; nil until somebody asks
+	end      context.CancelCauseFunc
 }
 
-// newLease returns the lease of a message that was received at that time. Whoever starts it releases it.
-func newLease(since time.Time, extend func(context.Context) error, ackWait time.Duration, onEvent func(error)) *Lease {
-	l := &Lease{extend: extend, ackWait: ackWait, onEvent: onEvent, since: since}
-	l.ctx, l.lose = context.WithCancelCause(context.Background())
-	return l
+// newLease returns the lease of a message that was asked for at that time. Whoever starts it releases it.
+func newLease(
+	asked time.Time, extend func(func(error)) (func() bool, error), ackWait time.Duration, onEvent func(error),
+) *Lease {
+	return &Lease{extend: extend, ackWait: ackWait, onEvent: onEvent, since: asked}
 }
 
 // endAfter has over called when the lease was held for so long. It goes on being held, because what is under way still
@@ -58,15 +59,39 @@ func (l *Lease) endAfter(d time.Duration, over func()) { l.until, l.over = l.sin
 func (l *Lease) start() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.timer = time.AfterFunc(l.untilOver(l.pause()), l.tick)
+	l.due = l.since.Add(l.pause())
+	l.timer = time.AfterFunc(l.untilNext(), l.tick)
 }
 
-// untilOver returns the time until something is to be done, which is d at most.
-func (l *Lease) untilOver(d time.Duration) time.Duration {
-	if l.over == nil {
-		return d
+// Context returns a context that is done, with cause ErrLeaseLost, when the lease is lost, or when it is released.
+func (l *Lease) Context() context.Context {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ctx == nil {
+		l.ctx, l.end = context.WithCancelCause(context.Background())
+		switch {
+		case l.lost:
+			l.end(ErrLeaseLost)
+		case l.released:
+			l.end(context.Canceled)
+		}
 	}
-	return max(0, min(d, time.Until(l.until)))
+	return l.ctx
+}
+
+// untilNext returns the time until something is to be done.
+func (l *Lease) untilNext() time.Duration {
+	d := time.Until(l.due)
+	if l.over != nil {
+		d = min(d, time.Until(l.until))
+	}
+	return max(d, 0)
+}
+
+// waitFor has tick called after d, or when the work must have ended. mu is held.
+func (l *Lease) waitFor(d time.Duration) {
+	l.due = time.Now().Add(d)
+	l.timer.Reset(l.untilNext())
 }
 
 // Left returns how much longer the lease is held, by whichever clock is further: the monotonic one stands still while
@@ -78,7 +103,7 @@ func (l *Lease) Left() time.Duration {
 }
 
 func (l *Lease) left() time.Duration {
-	if l.ctx.Err() != nil {
+	if l.lost || l.released {
 		return 0
 	}
 	now := time.Now()
@@ -96,130 +121,149 @@ func (l *Lease) pause() time.Duration {
 	return third - time.Duration(rand.Int64N(int64(third)/5+1))
 }
 
-// Confirm returns once the broker has confirmed an extension of this lease, and asks for one at once if none was. It
-// returns ErrLeaseLost, or the cause of ctx, if that comes first.
-func (l *Lease) Confirm(ctx context.Context) error {
+// Renew returns once most of the lease is left, which it mostly is at once: otherwise it waits for an extension. It
+// returns ErrLeaseLost, or the cause of ctx, if that comes first. So does whoever is going to take long get all the time
+// that there is.
+func (l *Lease) Renew(ctx context.Context) error {
 	for asked := false; ; asked = true {
-		l.mu.Lock()
-		if l.answered {
-			defer l.mu.Unlock()
-			if l.left() == 0 {
-				return ErrLeaseLost // the answer came too late
-			}
-			return nil
+		heard, err := l.renew(asked)
+		if heard == nil {
+			return err
 		}
-		// A timer that was stopped in time is set again by the extension; one that was not is already extending.
-		if !asked && l.flight == nil && !l.released && l.timer.Stop() {
-			l.flight = make(chan struct{})
-			l.mu.Unlock()
-			l.extendOnce()
-			continue
-		}
-		if l.confirmed == nil {
-			l.confirmed = make(chan struct{})
-		}
-		confirmed := l.confirmed
-		l.mu.Unlock()
 		select {
-		case <-confirmed:
-		case <-l.ctx.Done():
-			return ErrLeaseLost
+		case <-heard:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// tick is the timer's: it extends the lease, or finds that it is lost, or held for too long.
+// renew asks for an extension, unless that was asked, or is on its way. It returns what to wait for, or nil if the lease
+// is renewed or lost, which the error says.
+func (l *Lease) renew(asked bool) (heard <-chan struct{}, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	left := l.left()
+	if fresh := left >= l.ackWait-l.ackWait/5; fresh || asked && left > 0 {
+		return nil, nil
+	}
+	if left > 0 && l.cancel == nil {
+		l.ask()
+	}
+	if l.left() == 0 {
+		return nil, ErrLeaseLost
+	}
+	if l.heard == nil {
+		l.heard = make(chan struct{})
+	}
+	return l.heard, nil
+}
+
+// tell wakes those who wait for an extension. mu is held.
+func (l *Lease) tell() {
+	if l.heard != nil {
+		close(l.heard)
+		l.heard = nil
+	}
+}
+
+// tick is the timer's.
 func (l *Lease) tick() {
 	l.mu.Lock()
-	if l.over != nil && !l.released && time.Until(l.until) <= 0 {
+	defer l.mu.Unlock()
+	if l.released || l.lost {
+		return
+	}
+	now := time.Now()
+	if l.over != nil && !now.Before(l.until) {
 		l.over()
 		l.over = nil
 	}
-	idle := l.flight == nil && !l.released
-	if idle {
-		l.flight = make(chan struct{})
-	}
-	l.mu.Unlock()
-	if idle {
-		l.extendOnce()
+	switch {
+	case now.Before(l.due):
+		l.timer.Reset(l.untilNext())
+	case l.cancel == nil:
+		l.ask()
+	case l.cancel():
+		l.failed(context.DeadlineExceeded)
+	default: // its answer is here, and waits for mu
 	}
 }
 
-// extendOnce asks for one extension, waits for the answer, and sets the timer for what comes next. Its caller has put
-// it in flight.
-func (l *Lease) extendOnce() {
-	left := l.Left()
+// ask asks for an extension, unless the lease is lost. mu is held.
+func (l *Lease) ask() {
+	left := l.left()
 	if left == 0 {
-		l.end(0, ErrLeaseLost)
+		l.lose()
 		return
 	}
-	timeout := min(left, l.ackWait/3)
-	ctx := newBrief(context.Background(), timeout)
-	l.mu.Lock()
-	if l.released {
-		ctx.end(context.Canceled)
-	} else if d := l.untilOver(timeout); d < timeout {
-		l.timer.Reset(d)
-	}
-	l.asking = ctx
-	l.mu.Unlock()
-	sent := time.Now()
-	err := l.extend(ctx)
-	ctx.end(context.Canceled)
-	next := l.pause()
+	l.sent = time.Now()
+	cancel, err := l.extend(l.answered)
 	if err != nil {
-		next = l.ackWait / 20
+		l.failed(err)
+		return
 	}
-	l.mu.Lock()
-	if err == nil {
-		l.since, l.extended = sent, l.extended+1
-		if !l.answered && l.confirmed != nil {
-			close(l.confirmed)
-		}
-		l.answered = true
-	}
-	left = l.left()
-	l.mu.Unlock()
-	if left == 0 {
-		err = ErrLeaseLost
-	}
-	l.end(min(next, left), err)
+	l.cancel = cancel
+	l.waitFor(min(left, l.ackWait/3))
 }
 
-// end takes the extension off its way. A lost lease ends the work; otherwise the timer is set.
-func (l *Lease) end(next time.Duration, err error) {
+// answered is told what became of the extension on its way.
+func (l *Lease) answered(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	close(l.flight)
-	l.flight, l.asking = nil, nil
-	switch {
-	case l.released:
+	if l.released {
 		return
-	case errors.Is(err, ErrLeaseLost):
-		l.lose(ErrLeaseLost)
-	default:
-		l.timer.Reset(l.untilOver(next))
 	}
+	if err != nil {
+		l.failed(err)
+		return
+	}
+	l.cancel = nil
+	l.since, l.extended = l.sent, l.extended+1
+	if l.left() == 0 {
+		l.lose() // the answer came too late
+		return
+	}
+	l.waitFor(l.pause())
+	l.tell()
+	l.onEvent(nil)
+}
+
+// failed has an extension tried again that was not confirmed. mu is held.
+func (l *Lease) failed(err error) {
+	l.cancel = nil
+	left := l.left()
+	if left == 0 {
+		l.lose()
+		return
+	}
+	l.waitFor(min(l.ackWait/20, left))
 	l.onEvent(err)
 }
 
-// release stops the extender and waits for the extension on its way, if any. It reports whether the lease is still
-// held, so that the message may be settled, and how often it was extended.
+// lose ends the work. mu is held.
+func (l *Lease) lose() {
+	l.lost = true
+	if l.end != nil {
+		l.end(ErrLeaseLost)
+	}
+	l.tell()
+	l.onEvent(ErrLeaseLost)
+}
+
+// release stops the extender: nothing is sent after it. It reports whether the lease is still held, so that the message
+// may be settled, and how often it was extended.
 func (l *Lease) release() (held bool, extended int) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	held = l.left() > 0
 	l.released = true
 	l.timer.Stop()
-	flight := l.flight
-	if l.asking != nil {
-		l.asking.end(context.Canceled)
+	if l.cancel != nil {
+		l.cancel()
 	}
-	l.mu.Unlock()
-	l.lose(context.Canceled)
-	if flight != nil {
-		<-flight
+	if l.end != nil {
+		l.end(context.Canceled)
 	}
 	return held, l.extended
 }

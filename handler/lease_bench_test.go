@@ -1,7 +1,6 @@
 package handler
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -9,16 +8,23 @@ import (
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 )
 
-// BenchmarkLease is a lease that is taken, confirmed once, and released.
+// BenchmarkLease is a lease that is taken, extended once, and released.
 func BenchmarkLease(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
-		l := newLease(time.Now(), func(context.Context) error { return nil }, ackWait, func(error) {})
+		var answer func(error)
+		l := newLease(time.Now(), func(then func(error)) (func() bool, error) {
+			answer = then
+			return func() bool { return true }, nil
+		}, ackWait, func(error) {})
 		l.start()
-		if err := l.Confirm(b.Context()); err != nil {
-			b.Fatal(err)
+		l.mu.Lock()
+		l.ask()
+		l.mu.Unlock()
+		answer(nil)
+		if held, extended := l.release(); !held || extended != 1 {
+			b.Fatal(held, extended)
 		}
-		l.release()
 	}
 }
 

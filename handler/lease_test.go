@@ -11,17 +11,20 @@ import (
 // extender answers extensions as a test wants, and records when they were asked for.
 type extender struct {
 	answer func(ctx context.Context) error
+	refuse error // what asking itself comes to
 	asked  []time.Time
 	events []error
 }
 
-func (e *extender) hold() *Lease {
-	l := newLease(time.Now(), func(ctx context.Context) error {
+func (e *extender) hold() *Lease { return e.holdSince(time.Now()) }
+
+func (e *extender) holdSince(asked time.Time) *Lease {
+	l := newLease(asked, func(then func(error)) (cancel func() bool, err error) {
 		e.asked = append(e.asked, time.Now())
-		if e.answer == nil {
-			return nil
+		if e.refuse != nil {
+			return nil, e.refuse
 		}
-		return e.answer(ctx)
+		return answering(e.answer, then), nil
 	}, ackWait, func(err error) { e.events = append(e.events, err) })
 	l.start()
 	return l
@@ -51,25 +54,17 @@ func TestLease_isNeverExtendedAfterRelease(t *testing.T) { // M30
 		t.Run(asked, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				e := &extender{}
-				var ended bool
 				if asked == "OnItsWay" {
-					e.answer = func(ctx context.Context) error {
-						<-ctx.Done()
-						ended = true
-						return ctx.Err()
-					}
+					e.answer = func(ctx context.Context) error { <-ctx.Done(); return nil }
 				}
 				l := e.hold()
 				time.Sleep(ackWait / 3)
 				synctest.Wait()
-				before := len(e.asked)
+				before, events := len(e.asked), len(e.events)
 				l.release()
-				if asked == "OnItsWay" && !ended {
-					t.Error("released while an extension was on its way: it was not joined")
-				}
 				time.Sleep(time.Hour)
-				if len(e.asked) != before {
-					t.Errorf("got %d extensions after the release", len(e.asked)-before)
+				if len(e.asked) != before || len(e.events) != events {
+					t.Errorf("got %d extensions and %v after the release", len(e.asked)-before, e.events[events:])
 				}
 			})
 		})
@@ -77,18 +72,22 @@ func TestLease_isNeverExtendedAfterRelease(t *testing.T) { // M30
 }
 
 func TestLease_isLostWhenNothingIsConfirmed(t *testing.T) {
-	for name, answer := range map[string]func(context.Context) error{
-		"Disconnected": func(context.Context) error { return errors.New("disconnected") },
-		"NoAnswer":     func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+	for name, e := range map[string]*extender{
+		"Disconnected": {refuse: errors.New("disconnected")},
+		"CutOff":       {answer: func(context.Context) error { return errors.New("disconnected") }},
+		"NoAnswer":     {answer: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				e := &extender{answer: answer}
 				l := e.hold()
 				began := time.Now()
-				<-l.ctx.Done()
-				if !errors.Is(context.Cause(l.ctx), ErrLeaseLost) {
-					t.Errorf("got cause %v, want %v", context.Cause(l.ctx), ErrLeaseLost)
+				ctx := l.Context()
+				<-ctx.Done()
+				if !errors.Is(context.Cause(ctx), ErrLeaseLost) {
+					t.Errorf("got cause %v, want %v", context.Cause(ctx), ErrLeaseLost)
+				}
+				if again := l.Context(); !errors.Is(context.Cause(again), ErrLeaseLost) {
+					t.Errorf("whoever asks later gets cause %v", context.Cause(again))
 				}
 				if lost := time.Since(began); lost > ackWait*9/10 || lost < ackWait*8/10 {
 					t.Errorf("lost after %s, want a margin before %s", lost, ackWait)
@@ -122,19 +121,58 @@ func TestLease_survivesAnOutageShorterThanAckWait(t *testing.T) {
 	})
 }
 
-// The broker counts from when it got the question, which is never before it was sent.
-func TestLease_countsFromWhenTheExtensionWasSent(t *testing.T) {
+// The broker counts from when it handed the message out, or got the question: that is never before this side asked.
+func TestLease_countsFromWhenItWasAskedFor(t *testing.T) {
+	t.Run("TheMessage", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			asked := time.Now()
+			time.Sleep(20 * time.Second)
+			e := &extender{}
+			l := e.holdSince(asked)
+			if got, want := l.Left(), ackWait-ackWait/10-20*time.Second; got != want {
+				t.Errorf("got %s left, want %s", got, want)
+			}
+			synctest.Wait()
+			if len(e.asked) != 1 {
+				t.Errorf("got %d extensions, want one at once, because it is overdue", len(e.asked))
+			}
+			l.release()
+		})
+	})
+	t.Run("TheExtension", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			const slow = 9 * time.Second
+			e := &extender{answer: func(context.Context) error { time.Sleep(slow); return nil }}
+			l := e.hold()
+			time.Sleep(ackWait / 3)
+			synctest.Wait()
+			time.Sleep(time.Until(e.asked[0].Add(slow)))
+			synctest.Wait()
+			if got, want := l.Left(), ackWait-ackWait/10-slow; got != want {
+				t.Errorf("got %s left after an answer that took %s, want %s", got, slow, want)
+			}
+			l.release()
+		})
+	})
+}
+
+// A process that was suspended finds messages that others have by now.
+func TestLease_isLostIfItWasAskedForTooLongAgo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const slow = 9 * time.Second
-		e := &extender{answer: func(context.Context) error { time.Sleep(slow); return nil }}
-		l := e.hold()
-		if err := l.Confirm(t.Context()); err != nil {
-			t.Fatal(err)
+		asked := time.Now()
+		time.Sleep(ackWait)
+		e := &extender{}
+		l := e.holdSince(asked)
+		if got := l.Left(); got != 0 {
+			t.Errorf("got %s left", got)
 		}
-		if got, want := l.Left(), ackWait-ackWait/10-slow; got != want {
-			t.Errorf("got %s left after an answer that took %s, want %s", got, slow, want)
+		synctest.Wait()
+		if len(e.asked) != 0 || len(e.events) != 1 || !errors.Is(e.events[0], ErrLeaseLost) {
+			t.Errorf("got %d extensions and %v, want none and %v", len(e.asked), e.events, ErrLeaseLost)
 		}
-		l.release()
+		if held, _ := l.release(); held {
+			t.Error("released as held")
+		}
 	})
 }
 
@@ -142,11 +180,9 @@ func TestLease_anAnswerThatCameTooLateDoesNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := &extender{answer: func(context.Context) error { time.Sleep(ackWait); return nil }}
 		l := e.hold()
-		if err := l.Confirm(t.Context()); !errors.Is(err, ErrLeaseLost) {
-			t.Errorf("got %v, want %v", err, ErrLeaseLost)
-		}
-		if held, _ := l.release(); held {
-			t.Error("released as held")
+		time.Sleep(2 * ackWait)
+		if held, extended := l.release(); held || extended != 0 {
+			t.Errorf("released as held: %t, after %d extensions", held, extended)
 		}
 	})
 }
@@ -170,27 +206,29 @@ func TestLease_isLostByEitherClock(t *testing.T) {
 	})
 }
 
-func TestLease_Confirm(t *testing.T) {
-	t.Run("AsksAtOnce", func(t *testing.T) {
+func TestLease_Renew(t *testing.T) {
+	disconnected := func(context.Context) error { return errors.New("disconnected") }
+	const old = ackWait / 4 // too old to be as good as new, and not yet extended
+	t.Run("AsksNothingWhileMostIsLeft", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			e := &extender{}
-			l := e.hold()
-			began := time.Now()
-			if err := l.Confirm(t.Context()); err != nil || len(e.asked) != 1 || time.Since(began) != 0 {
-				t.Errorf("got %v after %d extensions and %s, want one at once", err, len(e.asked), time.Since(began))
+			e := &extender{answer: disconnected}
+			l := e.holdSince(time.Now().Add(-ackWait / 10))
+			if err := l.Renew(t.Context()); err != nil || len(e.asked) != 0 {
+				t.Errorf("got %v after %d extensions, want none", err, len(e.asked))
 			}
 			l.release()
 		})
 	})
-	t.Run("AsksOnlyOnce", func(t *testing.T) {
+	t.Run("AsksAtOnceOtherwise", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			e := &extender{}
-			l := e.hold()
-			time.Sleep(ackWait / 3)
-			synctest.Wait()
-			before := len(e.asked)
-			if err := l.Confirm(t.Context()); err != nil || len(e.asked) != before {
-				t.Errorf("got %v after %d extensions, want the earlier one to be enough", err, len(e.asked))
+			const slow = 2 * time.Second
+			e := &extender{answer: func(context.Context) error { time.Sleep(slow); return nil }}
+			l := e.holdSince(time.Now().Add(-old))
+			if err := l.Renew(t.Context()); err != nil || len(e.asked) != 1 {
+				t.Errorf("got %v after %d extensions, want one", err, len(e.asked))
+			}
+			if got, want := l.Left(), ackWait-ackWait/10-slow; got != want {
+				t.Errorf("got %s left, want %s", got, want)
 			}
 			l.release()
 		})
@@ -204,18 +242,18 @@ func TestLease_Confirm(t *testing.T) {
 				}
 				return nil
 			}
-			l := e.hold()
-			if err := l.Confirm(t.Context()); err != nil {
-				t.Errorf("got %v, want the fifth try to be confirmed", err)
+			l := e.holdSince(time.Now().Add(-old))
+			if err := l.Renew(t.Context()); err != nil || len(e.asked) != 5 {
+				t.Errorf("got %v after %d extensions, want the fifth to be confirmed", err, len(e.asked))
 			}
 			l.release()
 		})
 	})
 	t.Run("EndsWithTheLease", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			e := &extender{answer: func(context.Context) error { return errors.New("disconnected") }}
-			l := e.hold()
-			if err := l.Confirm(t.Context()); !errors.Is(err, ErrLeaseLost) {
+			e := &extender{answer: disconnected}
+			l := e.holdSince(time.Now().Add(-old))
+			if err := l.Renew(t.Context()); !errors.Is(err, ErrLeaseLost) {
 				t.Errorf("got %v, want %v", err, ErrLeaseLost)
 			}
 			l.release()
@@ -223,12 +261,12 @@ func TestLease_Confirm(t *testing.T) {
 	})
 	t.Run("EndsWithItsContext", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			e := &extender{answer: func(context.Context) error { return errors.New("disconnected") }}
-			l := e.hold()
+			e := &extender{answer: disconnected}
+			l := e.holdSince(time.Now().Add(-old))
 			cause := errors.New("stopped")
 			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, cause)
 			defer cancel()
-			if err := l.Confirm(ctx); !errors.Is(err, cause) {
+			if err := l.Renew(ctx); !errors.Is(err, cause) {
 				t.Errorf("got %v, want %v", err, cause)
 			}
 			l.release()

@@ -178,7 +178,7 @@ func (p *passage) trigger(ctx, intake context.Context, slot *bounded.Slot, from 
 	if answer := p.ask(state); answer.Verdict != policy.Go {
 		return p.no(ctx, answer)
 	}
-	if err := p.job.Lease.Confirm(intake); err != nil {
+	if err := p.job.Lease.Renew(intake); err != nil {
 		return nil, err
 	}
 	err := p.append(intake, journal.Event{

@@ -173,10 +173,14 @@ func (u *universe) handOut() {
 				u.broker.handedOut++
 				wait = ackWait
 				u.broker.due = time.Now().Add(wait)
-				d := &propertyDelivery{worker: w, deliveries: u.broker.deliveries}
+				d := &propertyDelivery{worker: w, deliveries: u.broker.deliveries, asked: time.Now()}
+				late := u.schedule.wire(opDeliver, u.broker.handedOut).Before
 				u.notef("%s: delivery %d, counted %d", w.name, u.broker.handedOut, d.deliveries)
 				ctx := context.WithValue(w.work, skewKey{}, time.Duration(u.broker.handedOut)*time.Millisecond)
-				u.handling.Go(func() { handle(w.handler, ctx, d) })
+				u.handling.Go(func() {
+					time.Sleep(late)
+					handle(w.handler, ctx, d)
+				})
 			}
 		}
 		u.mu.Unlock()
@@ -315,6 +319,7 @@ const (
 	opBury      op = "bury"
 	opSettle    op = "settle"
 	opExtend    op = "extend"
+	opDeliver   op = "deliver"
 )
 
 func (o op) isStore() bool { return o == opSave || o == opFinish || o == opLook || o == opAttempted }
@@ -534,6 +539,7 @@ func (s *propertyStore) Attempted(ctx context.Context, a restart.Attempt) error 
 type propertyDelivery struct {
 	*worker
 	deliveries int
+	asked      time.Time
 }
 
 func (d *propertyDelivery) Data() []byte {
@@ -554,15 +560,19 @@ func (d *propertyDelivery) Deliveries() int         { return d.deliveries }
 func (d *propertyDelivery) AckWait() time.Duration  { return ackWait }
 func (d *propertyDelivery) Intake() context.Context { return d.intake }
 
-func (d *propertyDelivery) Extend(ctx context.Context) error {
-	return d.call(ctx, opExtend, func(context.Context) error {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if now := time.Now(); now.Before(d.broker.due) {
-			d.broker.due = now.Add(ackWait)
-		}
-		return nil
-	})
+func (d *propertyDelivery) Asked() time.Time { return d.asked }
+
+func (d *propertyDelivery) Extend(then func(error)) (cancel func() bool, err error) {
+	return answering(func(ctx context.Context) error {
+		return d.call(ctx, opExtend, func(context.Context) error {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			if now := time.Now(); now.Before(d.broker.due) {
+				d.broker.due = now.Add(ackWait)
+			}
+			return nil
+		})
+	}, then), nil
 }
 
 func (d *propertyDelivery) Nak(ctx context.Context, delay time.Duration) error {

@@ -266,7 +266,7 @@ func (g genre) draw(t *rapid.T) schedule {
 		}
 	}), 0, 2).Draw(t, "holds")
 	s.Aborted = rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, time.Second, 30 * time.Second, 5 * time.Minute}).Draw(t, "aborted")
-	for _, o := range []op{opAppend, opSave, opFinish, opSettle, opBury, opLast} {
+	for _, o := range []op{opAppend, opSave, opFinish, opSettle, opBury, opLast, opDeliver} {
 		s.Wires[o] = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) wire {
 			w := wire{
 				Before: lengths(2*time.Minute).Draw(t, "before"), Behind: lengths(time.Minute).Draw(t, "behind"),

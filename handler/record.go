@@ -70,7 +70,7 @@ func (rec *record) attempts(earlier []restart.Attempt) {
 	if len(earlier) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(rec.job.Lease.ctx, settleTimeout)
+	ctx, cancel := context.WithTimeout(rec.job.Lease.Context(), settleTimeout)
 	defer cancel()
 	for _, a := range earlier {
 		if err := contain(func() error { return rec.store.Attempted(ctx, a) }); err != nil {

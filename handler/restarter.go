@@ -199,13 +199,13 @@ func (p *passage) conclude(ctx context.Context, o *Outcome, err error) Verdict {
 func (r *Restarter) count(job *Job, o *Outcome) error {
 	switch o.Reason {
 	case restart.ReasonNotReady, restart.ReasonUnconfirmed:
-		ctx, cancel := context.WithTimeout(job.Lease.ctx, settleTimeout)
+		ctx, cancel := context.WithTimeout(job.Lease.Context(), settleTimeout)
 		defer cancel()
 		if err := r.cfg.Control.Fell(ctx, *o); err != nil {
 			return &laterError{r.cfg.Retry.Delay(job.Deliveries()), fmt.Errorf("cannot count a host that did not come back: %w", err)}
 		}
 	case restart.ReasonVerified:
-		if err := r.cfg.Control.Rose(job.Lease.ctx); err != nil {
+		if err := r.cfg.Control.Rose(context.WithoutCancel(job.life.work)); err != nil {
 			job.Log(zerolog.WarnLevel).Err(err).Msg("the row of hosts that did not come back goes on, although this one did")
 		}
 	}

@@ -90,12 +90,13 @@ type countExtensions struct {
 	extended *atomic.Int64
 }
 
-func (d countExtensions) Extend(ctx context.Context) error {
-	err := d.Delivery.Extend(ctx)
-	if err == nil {
-		d.extended.Add(1)
-	}
-	return err
+func (d countExtensions) Extend(then func(error)) (cancel func() bool, err error) {
+	return d.Delivery.Extend(func(err error) {
+		if err == nil {
+			d.extended.Add(1)
+		}
+		then(err)
+	})
 }
 
 // marks are when the steps of messages ended, since the marks were made. Each step of a message is one goroutine's, and
