@@ -2,7 +2,6 @@ package restart
 
 import (
 	"bytes"
-	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -221,23 +220,28 @@ func parse(data []byte, env Envelope) (Request, error) {
 		RequestedBy: string(p.requestedBy), Campaign: string(p.campaign), ReplayOf: string(p.replayOf), RequeuedFrom: string(p.requeued),
 		Raw: data,
 	}
-	for _, field := range [...]struct {
-		name string
-		text []byte
-		into encoding.TextUnmarshaler
-	}{
-		{"requested_at", p.requestedAt, &r.RequestedAt},
-		{"not_after", p.notAfter, &r.NotAfter},
-		{"min_uptime", p.minUptime, &r.MinUptime},
-	} {
-		if field.text == nil {
-			continue
-		}
-		if err := field.into.UnmarshalText(field.text); err != nil {
-			return Request{}, &FieldError{field.name, fmt.Sprintf("%.200v", err)}
-		}
+	if err := readField("requested_at", p.requestedAt, r.RequestedAt.UnmarshalText); err != nil {
+		return Request{}, err
+	}
+	if err := readField("not_after", p.notAfter, r.NotAfter.UnmarshalText); err != nil {
+		return Request{}, err
+	}
+	if err := readField("min_uptime", p.minUptime, r.MinUptime.UnmarshalText); err != nil {
+		return Request{}, err
 	}
 	return r, nil
+}
+
+// readField has the text read, if there is one. It takes a function and no encoding.TextUnmarshaler, which would put each
+// request on the heap.
+func readField(name string, text []byte, read func([]byte) error) error {
+	if text == nil {
+		return nil
+	}
+	if err := read(text); err != nil {
+		return &FieldError{name, fmt.Sprintf("%.200v", err)}
+	}
+	return nil
 }
 
 // known returns the text, without a copy of its own where it is what the subject says, as it is in all requests but bad ones.

@@ -1,9 +1,6 @@
 package restart
 
-import (
-	"bytes"
-	"unicode/utf8"
-)
+import "unicode/utf8"
 
 // A payload is what stands in a request on the wire, before anybody has judged it. Times and durations are nil where
 // nothing stands, and so is an id that is no text.
@@ -47,7 +44,7 @@ func (p *payload) field(key []byte) *[]byte {
 
 // scan reads a request as Encode writes it, and as nearly everybody does: an object of our keys, whose values are texts
 // without escapes. Of anything else it says that it is not plain, and knows nothing; encoding/json then reads it, which
-// takes four times as long. What it returns shares data.
+// takes ten times as long. What it returns shares data.
 func scan(data []byte) (p payload, plain bool) {
 	s := scanner{data}
 	if !s.next('{') {
@@ -72,7 +69,12 @@ func scan(data []byte) (p payload, plain bool) {
 
 type scanner struct{ rest []byte }
 
-func (s *scanner) space() { s.rest = bytes.TrimLeft(s.rest, " \t\r\n") }
+// space skips any space. It is called at each character between texts, and bytes.TrimLeft makes a table each time.
+func (s *scanner) space() {
+	for len(s.rest) > 0 && (s.rest[0] == ' ' || s.rest[0] == '\t' || s.rest[0] == '\r' || s.rest[0] == '\n') {
+		s.rest = s.rest[1:]
+	}
+}
 
 // next takes a character, if it is what comes next after any space.
 func (s *scanner) next(c byte) bool {
