@@ -13,8 +13,8 @@ keeps it, from the bottom up. Each package's own comment says more.
 
 [github.com/mayhem-mandrill/mandrill/internal/restart] is the vocabulary: a Request asks for one restart of one Host;
 an Epoch names one boot; a Driver probes hosts and restarts them, if a given boot is still running; an Outcome is the
-one end of a request. It imports nothing of ours, so everything else can speak it. Decode, the door for what comes
-from the wire, is here too.
+one end of a request. Of ours it imports only [github.com/mayhem-mandrill/mandrill/internal/plainjson], which writes
+JSON for little, so everything else can speak it. Decode, the door for what comes from the wire, is here too.
 
 # Hosts
 

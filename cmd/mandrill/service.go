@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -50,6 +49,7 @@ type service struct {
 	journal   *journal.Journal
 	groups    []*served
 	closers   closers
+	buffers   sync.Pool // of *[]byte, in which outcomes are encoded
 }
 
 // serviceOptions are what a service is told beside its configuration.
@@ -69,6 +69,7 @@ func (a *app) openService(ctx context.Context, cfg config.Config, o serviceOptio
 	log := o.log
 	s = &service{cfg: cfg, log: log, name: workerName(), tally: newTally(), between: a.between}
 	s.closers.log = log
+	s.buffers.New = func() any { return new([]byte) }
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.closers.closeAll())
@@ -211,8 +212,11 @@ func (s *service) claimStore(ctx context.Context, adopt bool) error {
 
 // tell announces an outcome to those who wait and watch. It is a courtesy: who did not hear it asks the history.
 func (s *service) tell(o restart.Outcome) {
-	data, err := json.Marshal(o)
+	buf := s.buffers.Get().(*[]byte)
+	defer s.buffers.Put(buf)
+	data, err := o.EncodeInto(*buf)
 	if err == nil {
+		*buf = data
 		err = s.conn.Publish(stream.OutcomeSubject(o.Group, o.Host), data)
 	}
 	if err != nil {

@@ -37,7 +37,7 @@ var rules = []rule{
 		[]string{"internal/restart", "internal/restart/bounded", "internal/journal", "internal/deadletter", "internal/store", "internal/policy"},
 		"it knows neither consumer nor publisher, nor which driver and store it is given",
 	},
-	{"internal/restart", nil, "a vocabulary imports nothing of ours"},
+	{"internal/restart", []string{"internal/plainjson"}, "a vocabulary imports nothing of ours but how it is written"},
 	{"internal/store", vocabulary, "a vocabulary speaks of requests and outcomes only"},
 	{"internal/policy", vocabulary, "its gates are pure functions"},
 	{"internal/restart/restarttest", append([]string{"internal/restart/bounded"}, vocabulary...), "a contract is told in the vocabulary"},
@@ -63,6 +63,8 @@ var rules = []rule{
 		"a store knows requests, and nothing of messages",
 	},
 	{"internal/store/*/*", nil, "a test's database is a database"},
+	{"internal/plainjson", nil, "it writes what it is given"},
+	{"internal/plainjson/*", nil, "it only compares"},
 	{"internal/ask", nil, "it asks a server, whatever that is for"},
 	{"internal/journal", append([]string{"internal/ask"}, onBroker...), "it stands between the vocabulary and the broker"},
 	{"internal/journal/*", append([]string{"internal/journal"}, onBroker...), "its contract is told in its own words"},
@@ -84,7 +86,7 @@ var rules = []rule{
 // testOnly are packages for tests: nothing that is built into the binary may reach them, nor the testing package.
 var testOnly = []string{
 	"testing", "internal/natsd/natsdtest", "internal/restart/restarttest", "internal/restart/fleettest",
-	"internal/restart/docker/dockertest", "internal/store/storetest", "internal/store/postgres/postgrestest", "internal/journal/journaltest", "pgregory.net/rapid", "go.uber.org/goleak",
+	"internal/restart/docker/dockertest", "internal/store/storetest", "internal/store/postgres/postgrestest", "internal/journal/journaltest", "internal/plainjson/plainjsontest", "pgregory.net/rapid", "go.uber.org/goleak",
 	"github.com/google/go-cmp/cmp", "github.com/rogpeppe/go-internal/testscript",
 }
 

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/mayhem-mandrill/mandrill/internal/plainjson"
 )
 
 // A Kind is how a request ended. There is exactly one for each request.
@@ -89,4 +91,45 @@ type Attempt struct {
 	From      Epoch     `json:"from,omitempty"`
 	To        Epoch     `json:"to,omitempty"`
 	Error     string    `json:"error,omitempty"` // why it did not end in a verified restart
+}
+
+// EncodeInto returns the outcome as json.Marshal does. It overwrites buf, and takes a longer one where that is too short.
+func (o *Outcome) EncodeInto(buf []byte) ([]byte, error) {
+	w := plainjson.NewWriter(buf)
+	w.UUID("id", o.ID)
+	w.String("host", string(o.Host))
+	w.String("group", string(o.Group))
+	w.String("outcome", string(o.Kind))
+	w.String("reason", string(o.Reason))
+	w.String("detail", o.Detail)
+	w.Time("at", o.At)
+	w.Begin("receipt", '{')
+	o.Receipt.encode(&w)
+	w.End('}')
+	return w.Bytes()
+}
+
+func (r *Receipt) encode(w *plainjson.Writer) {
+	w.OptString("requested_by", r.RequestedBy)
+	w.OptTime("requested_at", r.RequestedAt)
+	w.String("worker", r.Worker)
+	w.OptInt("attempt", r.Attempt)
+	w.OptString("from", string(r.From))
+	w.OptString("to", string(r.To))
+	w.OptTime("triggered_at", r.TriggeredAt)
+	w.OptTime("verified_at", r.VerifiedAt)
+	if r.Down != 0 {
+		w.String("down", time.Duration(r.Down).String())
+	}
+	if len(r.Checks) == 0 {
+		return
+	}
+	w.Begin("checks", '[')
+	for _, c := range r.Checks {
+		w.Begin("", '{')
+		w.String("check", c.Name)
+		w.String("result", c.Result)
+		w.End('}')
+	}
+	w.End(']')
 }
