@@ -66,7 +66,7 @@ var rules = []rule{
 	{"internal/plainjson", nil, "it writes what it is given"},
 	{"internal/plainjson/*", nil, "it only compares"},
 	{"internal/ask", nil, "it asks a server, whatever that is for"},
-	{"internal/journal", append([]string{"internal/ask"}, onBroker...), "it stands between the vocabulary and the broker"},
+	{"internal/journal", append([]string{"internal/ask", "internal/plainjson"}, onBroker...), "it stands between the vocabulary and the broker"},
 	{"internal/journal/*", append([]string{"internal/journal"}, onBroker...), "its contract is told in its own words"},
 	{"internal/deadletter", onBroker, "it stands between the vocabulary and the broker"},
 	{"internal/campaign", onBroker, "it decides what is asked for and when, and knows neither how nor who restarts"},

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/mayhem-mandrill/mandrill/internal/natsd/natsdtest"
+	"github.com/mayhem-mandrill/mandrill/internal/plainjson/plainjsontest"
 	"github.com/mayhem-mandrill/mandrill/internal/stream"
 )
 
@@ -121,5 +122,26 @@ func TestJournal_WaitsWhereTooManyAppendsAreOnTheirWay(t *testing.T) {
 		if _, err := j.Append(t.Context(), key, Event{}, Event{Kind: Cancelled}); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// Another version's workers read what this one writes.
+func TestEvent_IsEncodedAsByEncodingJSON(t *testing.T) {
+	plainjsontest.Run(t, (*Event).encodeInto)
+}
+
+func BenchmarkEvent_encodeInto(b *testing.B) {
+	e := Event{
+		Kind: Restarting, ID: newEventID(), Attempt: 1, From: "0198a7b0-1c2d-7000-8000-00000000000a", Settled: true,
+		Worker: "worker-1-0a1b2c3d", At: time.Date(2026, 5, 4, 12, 0, 0, 123456789, time.UTC),
+	}
+	var buf []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		data, err := e.encodeInto(buf)
+		if err != nil {
+			b.Fatal(err)
+		}
+		buf = data
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/mayhem-mandrill/mandrill/internal/plainjson"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 )
 
@@ -68,6 +69,23 @@ type Event struct {
 
 	// Sequence is the event's place in the journal; 0 for one that is not there.
 	Sequence uint64 `json:"-"`
+}
+
+// encodeInto returns the event as json.Marshal does. It overwrites buf, and takes a longer one where that is too short.
+func (e *Event) encodeInto(buf []byte) ([]byte, error) {
+	w := plainjson.NewWriter(buf)
+	w.String("event", string(e.Kind))
+	w.UUID("id", e.ID)
+	w.OptInt("attempt", e.Attempt)
+	w.OptString("from", string(e.From))
+	w.OptTrue("takeover", e.Takeover)
+	w.OptTrue("settled", e.Settled)
+	w.String("worker", e.Worker)
+	w.Time("at", e.At)
+	w.OptString("reason", string(e.Reason))
+	w.OptString("detail", e.Detail)
+	w.OptString("to", string(e.To))
+	return w.Bytes()
 }
 
 // IsZero reports whether the event stands for "nothing yet".

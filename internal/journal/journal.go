@@ -55,6 +55,7 @@ type Journal struct {
 	stream  jetstream.Stream
 	pending chan struct{} // has an entry for each append that is on its way
 	headers sync.Pool     // of *expectation
+	buffers sync.Pool     // of *[]byte, in which events are encoded
 }
 
 // rawStream is the one thing that is asked of the stream itself.
@@ -80,6 +81,7 @@ func Open(ctx context.Context, cfg Config) (*Journal, error) {
 		asker:   ask.New(ask.Config{Conn: cfg.Conn, Patience: cfg.AnswerTimeout}),
 		pending: make(chan struct{}, maxPending),
 		headers: sync.Pool{New: func() any { return newExpectation() }},
+		buffers: sync.Pool{New: func() any { return new([]byte) }},
 	}, nil
 }
 
@@ -129,10 +131,13 @@ func (j *Journal) Append(ctx context.Context, key Key, last, next Event) (Event,
 		return Event{}, err
 	}
 	next.ID = newEventID()
-	data, err := json.Marshal(next)
+	buf := j.buffers.Get().(*[]byte)
+	defer j.buffers.Put(buf)
+	data, err := next.encodeInto(*buf)
 	if err != nil {
 		return Event{}, fmt.Errorf("cannot encode event: %w", err)
 	}
+	*buf = data
 	appended, err := j.tryAppend(ctx, key, data, last, next)
 	if err == nil {
 		return appended, nil

@@ -3,7 +3,9 @@ package journal_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -201,6 +203,30 @@ func TestJournal_StopsAtAnEventThatItCannotRead(t *testing.T) {
 		cancel()
 		wantEvents(t, js, key, 1)
 	}
+}
+
+// The epoch of another request's event, if it came into this one's, would be taken for a restart that never was.
+func TestJournal_OfManyAppendsAtOnceEachAppendsItsOwn(t *testing.T) {
+	j := open(t, natsdtest.Start(t).Connect(t), patience)
+	var appends sync.WaitGroup
+	for writer := range 50 {
+		appends.Go(func() {
+			for n := range 20 {
+				key, next := newKey(), fence()
+				next.From = restart.Epoch(strings.Repeat(strconv.Itoa(writer), 1+n))
+				want, err := j.Append(t.Context(), key, journal.Event{}, next)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				got, err := j.Last(t.Context(), key)
+				if diff := cmp.Diff(want, got); err != nil || diff != "" || got.From != next.From {
+					t.Errorf("%v (-appended +stands):\n%s", err, diff)
+				}
+			}
+		})
+	}
+	appends.Wait()
 }
 
 func BenchmarkAppend(b *testing.B) {
