@@ -1,6 +1,7 @@
 package handler
 
-// stackRoom is what the work for a message needs, from its decoding to its trigger: with it, a stack has 16 KB.
+// stackRoom is what the work for a message needs, from its decoding to its trigger, and from a look at its host to its
+// settlement: with it, a stack has 16 KB.
 const stackRoom = 12 << 10
 
 // grow has the stack of a new goroutine grow at once to what its work is going to need. It would come to that anyway, but

@@ -102,6 +102,7 @@ func (p *passage) lookAgain() {
 		}
 	}
 	w.turn = false
+	grow()
 	p.job.label(PhaseVerify)
 	p.job.carryOn(func() Verdict { return p.walk(life.work, p.look) })
 }
