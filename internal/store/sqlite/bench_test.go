@@ -1,9 +1,14 @@
 package sqlite_test
 
 import (
+	"fmt"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/store"
@@ -16,6 +21,42 @@ func BenchmarkSave(b *testing.B) {
 
 func BenchmarkFinish(b *testing.B) {
 	storetest.BenchmarkFinish(b, func(b *testing.B) store.Store { return mustOpen(b, filepath.Join(b.TempDir(), "mandrill.db")) })
+}
+
+// BenchmarkMessage shows what the two writes of a message cost the processor when a thousand have them done at once. How
+// long they take depends on the disk, and on who else uses the machine.
+func BenchmarkMessage(b *testing.B) {
+	s := mustOpen(b, filepath.Join(b.TempDir(), "mandrill.db"))
+	var next atomic.Int64
+	var callers sync.WaitGroup
+	b.ReportAllocs()
+	b.ResetTimer()
+	before := processorTime(b)
+	for range 1000 {
+		callers.Go(func() {
+			for n := next.Add(1); n <= int64(b.N); n = next.Add(1) {
+				r := storetest.NewRequest(restart.Host(fmt.Sprintf("host-%07d.example.net", n)))
+				if err := s.Save(b.Context(), r); err != nil {
+					b.Error(err)
+				}
+				if _, err := s.Finish(b.Context(), storetest.NewOutcome(r.ID, r.Host)); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	callers.Wait()
+	b.ReportMetric(float64((processorTime(b)-before).Nanoseconds())/1e3/float64(b.N), "cpu-us/op")
+}
+
+// processorTime returns what this process has used.
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var used unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // BenchmarkHistory shows that a question about a few of a million takes the time of a few.

@@ -39,14 +39,14 @@ func (s *Store) Save(ctx context.Context, r restart.Request) error {
 // those of the request.
 func newSave(r restart.Request, at time.Time) *insertion {
 	store.CleanRequest(&r)
-	id := r.ID.String()
+	id, host, group := r.ID.String(), r.Host, r.Group // all of r that lives as long as the insertion
 	return &insertion{
 		into: requestsTable,
 		row: []driver.Value{
 			id, r.Instance, string(r.Host), string(r.Group), r.Reason, r.RequestedBy, micros(r.RequestedAt),
 			micros(r.NotAfter), r.Campaign, r.ReplayOf, r.RequeuedFrom, int64(r.MinUptime), bytes.Clone(r.Raw), micros(at),
 		},
-		compare: func(ctx context.Context, stmt *statements) error { return stmt.checkOwner(ctx, id, r.Host, r.Group) },
+		compare: func(ctx context.Context, stmt *statements) error { return stmt.checkOwner(ctx, id, host, group) },
 	}
 }
 
