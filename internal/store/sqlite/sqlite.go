@@ -34,9 +34,9 @@ const (
 
 	maxReaders = 4
 
-	// checkpointAfter is how many pages the log grows before they are moved to where they belong. A page that many
-	// commits have changed meanwhile is moved once.
-	checkpointAfter = 4000
+	// checkpointAfter is how many pages the log grows before they are moved to where they belong: a log of 32 MB. A page
+	// that many commits have changed meanwhile is moved once, as those of the index by host are in a large fleet.
+	checkpointAfter = 8000
 )
 
 // Config is what Open needs.
