@@ -121,7 +121,7 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Observer == nil {
 		cfg.Observer = noObserver{}
 	}
-	h := &Handler{cfg: cfg, inFlight: inFlight{jobs: map[*Job]*shift{}}}
+	h := &Handler{cfg: cfg}
 	h.inFlight.over = h.entrance.clear
 	h.entrance.free = besideSlots
 	if r, waits := cfg.Work.(*Restarter); waits {
@@ -145,12 +145,7 @@ func (h *Handler) take(ctx context.Context, d Delivery, done func()) arrival {
 	j := &Job{Delivery: d, handler: h, began: time.Now(), done: done}
 	j.progress.observer = h.cfg.Observer
 	unreadable := j.read()
-	if _, waits := h.cfg.Work.(*Restarter); waits {
-		j.life.work, j.life.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	} else {
-		j.life.work, j.life.cancel = context.WithCancelCause(ctx)
-		ctx = nil
-	}
+	j.life.work, j.life.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	j.Lease = newLease(j.Asked(), j.Extend, j.AckWait(), j.onLease)
 	j.Lease.endAfter(h.cfg.MaxLease, func() { j.life.stop(ErrMaxLease) })
 	j.Lease.start()

@@ -7,10 +7,17 @@ import (
 
 // inFlight is what a handler holds.
 type inFlight struct {
-	mu     sync.Mutex // guards what follows
-	jobs   map[*Job]*shift
+	mu     sync.Mutex // guards what follows, and the neighbors of each job
+	first  *Job
+	n      int
 	shifts []*shift
 	over   func() // called when a shift may begin nothing new
+}
+
+// neighbors are a job's place among those in flight.
+type neighbors struct {
+	before, after *Job
+	shift         *shift
 }
 
 // A shift is the messages that were begun under the same contexts, which all do in one run of a consumer. The contexts
@@ -21,17 +28,18 @@ type shift struct {
 	leave        []func() bool // the contexts
 }
 
-// add makes a message known. If it is begun under a context, it is told when that ends, and when nothing new may be begun.
+// add makes a message known that is begun under a context. It is told when that ends, and when nothing new may be begun.
 func (f *inFlight) add(j *Job, work context.Context) {
 	f.mu.Lock()
-	var s *shift
-	if work != nil {
-		s = f.shift(work, j.Intake())
-		s.jobs++
+	j.in.shift = f.shift(work, j.Intake())
+	j.in.shift.jobs++
+	if j.in.after = f.first; f.first != nil {
+		f.first.in.before = j
 	}
-	f.jobs[j] = s
+	f.first = j
+	f.n++
 	f.mu.Unlock()
-	if work != nil && work.Err() != nil { // perhaps since before the message was known
+	if work.Err() != nil { // perhaps since before the message was known
 		j.life.stop(context.Cause(work))
 	}
 }
@@ -68,8 +76,8 @@ func (f *inFlight) shift(work, intake context.Context) *shift {
 func (f *inFlight) each(s *shift, do func(*Job)) {
 	f.mu.Lock()
 	var jobs []*Job
-	for j, its := range f.jobs {
-		if its == s {
+	for j := range f.all {
+		if j.in.shift == s {
 			jobs = append(jobs, j)
 		}
 	}
@@ -82,18 +90,31 @@ func (f *inFlight) each(s *shift, do func(*Job)) {
 func (f *inFlight) remove(j *Job) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if s := f.jobs[j]; s != nil {
-		s.jobs--
+	if j.in.before != nil {
+		j.in.before.in.after = j.in.after
+	} else {
+		f.first = j.in.after
 	}
-	delete(f.jobs, j)
+	if j.in.after != nil {
+		j.in.after.in.before = j.in.before
+	}
+	j.in.shift.jobs--
+	f.n--
+	j.in = neighbors{}
+}
+
+// all yields each job. mu is held.
+func (f *inFlight) all(yield func(*Job) bool) {
+	for j := f.first; j != nil && yield(j); j = j.in.after {
+	}
 }
 
 // held returns what is being worked on.
 func (f *inFlight) held() []Held {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	held := make([]Held, 0, len(f.jobs))
-	for j := range f.jobs {
+	held := make([]Held, 0, f.n)
+	for j := range f.all {
 		held = append(held, j.held())
 	}
 	return held

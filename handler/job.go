@@ -24,6 +24,7 @@ type Job struct {
 	life     life
 	done     func() // called at the very end
 	inside   bool   // guarded by the entrance
+	in       neighbors
 }
 
 // read decodes the message. An error means that it can never be read; the job then says what is known of it.

@@ -81,7 +81,7 @@ type slowJob struct {
 func (h *Handler) newlySlow(now time.Time) (named []slowJob, n int) {
 	h.inFlight.mu.Lock()
 	defer h.inFlight.mu.Unlock()
-	for j := range h.inFlight.jobs {
+	for j := range h.inFlight.all {
 		p := &j.progress
 		p.mu.Lock()
 		phase, took := p.phase, now.Sub(p.since)
