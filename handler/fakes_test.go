@@ -178,6 +178,7 @@ type fakeHost struct {
 	downUntil time.Time
 	readyAt   time.Time
 	asked     []restart.Epoch
+	within    []time.Duration
 }
 
 func newHost() *fakeHost {
@@ -209,7 +210,7 @@ func (h *fakeHost) Restart(ctx context.Context, t restart.Trigger) error {
 	h.mu.Lock()
 	h.calls++
 	n := h.calls
-	h.asked = append(h.asked, t.From)
+	h.asked, h.within = append(h.asked, t.From), append(h.within, t.Within)
 	h.mu.Unlock()
 	var err error
 	if h.onRestart != nil {

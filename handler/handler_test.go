@@ -276,6 +276,21 @@ func TestHandler_triggersNothingThatWasAskedForTooLongAgo(t *testing.T) {
 	})
 }
 
+// A driver that is told to take effect within the rest of a lease may be killed by it, half way.
+func TestHandler_triggersWithMostOfALease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		d := newDelivery(newRequest(t))
+		d.asked = time.Now()
+		time.Sleep(ackWait / 4)
+		handle(w.handler, t.Context(), d)
+		w.expect(d, "ack", "restarted verified", 1)
+		if got := w.host.within[0]; got < ackWait*4/5 {
+			t.Errorf("got %s for the trigger, want most of %s", got, ackWait)
+		}
+	})
+}
+
 func TestHandler_doesNotTriggerWhenTheFenceCameTooLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)

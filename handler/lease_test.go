@@ -71,6 +71,27 @@ func TestLease_isNeverExtendedAfterRelease(t *testing.T) { // M30
 	}
 }
 
+func TestLease_hearsNothingAfterRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var answer func(error)
+		asked, events := 0, 0
+		l := newLease(time.Now(), func(then func(error)) (cancel func() bool, err error) {
+			asked++
+			answer = then
+			return func() bool { return false }, nil // the answer is on its way
+		}, ackWait, func(error) { events++ })
+		l.start()
+		time.Sleep(ackWait / 3)
+		synctest.Wait()
+		l.release()
+		answer(nil)
+		time.Sleep(time.Hour)
+		if asked != 1 || events != 0 || l.Left() != 0 {
+			t.Errorf("got %d extensions, %d events and %s left", asked, events, l.Left())
+		}
+	})
+}
+
 func TestLease_isLostWhenNothingIsConfirmed(t *testing.T) {
 	for name, e := range map[string]*extender{
 		"Disconnected": {refuse: errors.New("disconnected")},
