@@ -101,6 +101,8 @@ type Handler struct {
 	inFlight inFlight
 	entrance entrance
 	leftSlow atomic.Int64 // how many messages have left a slow phase since the last look
+
+	unconfirmed outage // of the extensions
 }
 
 // New returns a handler.
@@ -250,15 +252,25 @@ func (j *Job) settle(v *Verdict) error {
 	}
 }
 
-// onLease is told of each extension: nil, or why it was not confirmed.
-func (j *Job) onLease(err error) {
-	switch {
-	case err == nil:
-		j.Log(zerolog.DebugLevel).Msg("extended")
-	case errors.Is(err, ErrLeaseLost):
+// onLease is told of each extension that was asked for at that time: nil, or why it was not confirmed. That all messages
+// are without one is said once, and of each that is lost by it.
+func (j *Job) onLease(asked time.Time, err error) {
+	if errors.Is(err, ErrLeaseLost) {
 		j.life.stop(ErrLeaseLost)
 		j.Log(zerolog.WarnLevel).Msg("lease lost")
-	default:
-		j.Log(zerolog.WarnLevel).Err(err).Msg("cannot extend lease, trying again")
+		return
+	}
+	h := j.handler
+	before, news := h.unconfirmed.heard(asked, err != nil)
+	switch {
+	case news && err != nil:
+		h.cfg.Logger.Warn().Err(err).Msg("leases are not extended, trying again")
+	case news:
+		h.cfg.Logger.Info().Stringer("after", before.Round(time.Millisecond)).Msg("leases are extended again")
+	}
+	if err != nil {
+		j.Log(zerolog.DebugLevel).Err(err).Msg("cannot extend lease, trying again")
+	} else {
+		j.Log(zerolog.DebugLevel).Msg("extended")
 	}
 }

@@ -26,7 +26,9 @@ var (
 type Lease struct {
 	extend  func(then func(error)) (cancel func() bool, err error)
 	ackWait time.Duration
-	onEvent func(error) // nil error: extended; called with mu held
+	// onEvent is called, with mu held, when an extension that was asked for then is confirmed, or is not, or when the
+	// lease is lost.
+	onEvent func(asked time.Time, err error)
 
 	mu       sync.Mutex // guards what follows; nothing is sent without it
 	since    time.Time  // when what is held now was asked for; carries both clocks
@@ -46,7 +48,7 @@ type Lease struct {
 
 // newLease returns the lease of a message that was asked for at that time. Whoever starts it releases it.
 func newLease(
-	asked time.Time, extend func(func(error)) (func() bool, error), ackWait time.Duration, onEvent func(error),
+	asked time.Time, extend func(func(error)) (func() bool, error), ackWait time.Duration, onEvent func(time.Time, error),
 ) *Lease {
 	return &Lease{extend: extend, ackWait: ackWait, onEvent: onEvent, since: asked}
 }
@@ -226,7 +228,7 @@ func (l *Lease) answered(err error) {
 	}
 	l.waitFor(l.pause())
 	l.tell()
-	l.onEvent(nil)
+	l.onEvent(l.sent, nil)
 }
 
 // failed has an extension tried again that was not confirmed. mu is held.
@@ -238,7 +240,7 @@ func (l *Lease) failed(err error) {
 		return
 	}
 	l.waitFor(min(l.ackWait/20, left))
-	l.onEvent(err)
+	l.onEvent(l.sent, err)
 }
 
 // lose ends the work. mu is held.
@@ -248,7 +250,7 @@ func (l *Lease) lose() {
 		l.end(ErrLeaseLost)
 	}
 	l.tell()
-	l.onEvent(ErrLeaseLost)
+	l.onEvent(l.sent, ErrLeaseLost)
 }
 
 // release stops the extender: nothing is sent after it. It reports whether the lease is still held, so that the message

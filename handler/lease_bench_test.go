@@ -16,7 +16,7 @@ func BenchmarkLease(b *testing.B) {
 		l := newLease(time.Now(), func(then func(error)) (func() bool, error) {
 			answer = then
 			return func() bool { return true }, nil
-		}, ackWait, func(error) {})
+		}, ackWait, func(time.Time, error) {})
 		l.start()
 		l.mu.Lock()
 		l.ask()

@@ -25,7 +25,7 @@ func (e *extender) holdSince(asked time.Time) *Lease {
 			return nil, e.refuse
 		}
 		return answering(e.answer, then), nil
-	}, ackWait, func(err error) { e.events = append(e.events, err) })
+	}, ackWait, func(_ time.Time, err error) { e.events = append(e.events, err) })
 	l.start()
 	return l
 }
@@ -79,7 +79,7 @@ func TestLease_hearsNothingAfterRelease(t *testing.T) {
 			asked++
 			answer = then
 			return func() bool { return false }, nil // the answer is on its way
-		}, ackWait, func(error) { events++ })
+		}, ackWait, func(time.Time, error) { events++ })
 		l.start()
 		time.Sleep(ackWait / 3)
 		synctest.Wait()

@@ -46,8 +46,34 @@ func TestRestarter_saysOnceThatTheStoreIsAwayAndOnceThatItIsBack(t *testing.T) {
 	})
 }
 
+// A hundred messages that hear nothing from a cluster which elects a leader are one thing, too.
+func TestHandler_saysOnceThatLeasesAreNotExtendedAndOnceThatTheyAre(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		w := newWorld(t, func(w *world) {
+			w.driver.Driver = perHost(func() *fakeHost { h := newHost(); h.down = 2 * time.Minute; return h })
+			w.log = zerolog.New(zerolog.SyncWriter(&log)).Level(zerolog.InfoLevel)
+		})
+		from, until := time.Now().Add(30*time.Second), time.Now().Add(45*time.Second)
+		handleAll(t, w, 100, func(d *fakeDelivery) {
+			d.onExtend = func(context.Context) error {
+				if now := time.Now(); now.After(from) && now.Before(until) {
+					return errors.New("disconnected")
+				}
+				return nil
+			}
+		})
+		text := log.String()
+		for _, want := range []string{"leases are not extended", "disconnected", "leases are extended again", `"after":"1`} {
+			if strings.Count(text, want) != 1 {
+				t.Errorf("want %q once in the log:\n%s", want, text)
+			}
+		}
+	})
+}
+
 // handleAll handles n requests for a host each, at once.
-func handleAll(t *testing.T, w *world, n int) {
+func handleAll(t *testing.T, w *world, n int, change ...func(*fakeDelivery)) {
 	t.Helper()
 	done := make(chan struct{})
 	for i := range n {
@@ -56,6 +82,9 @@ func handleAll(t *testing.T, w *world, n int) {
 		go func() {
 			defer func() { done <- struct{}{} }()
 			d := newDelivery(r)
+			for _, f := range change {
+				f(d)
+			}
 			handle(w.handler, t.Context(), d)
 			if got := d.settled(); got != "ack" {
 				t.Errorf("%s: got %q, want an ack", r.Host, got)
