@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-
-	"github.com/mayhem-mandrill/mandrill/internal/plainjson"
 )
 
 const (
@@ -166,25 +164,8 @@ func CampaignID(campaign uuid.UUID, host Host) uuid.UUID {
 // derivedSpace is the name space of the ids that are derived from durable things.
 var derivedSpace = uuid.MustParse("0f6b8a52-93c1-5c7e-8d14-6d616e647269")
 
-// Encode returns the request as it goes on the wire, which is as json.Marshal returns it.
-func (r *Request) Encode() ([]byte, error) {
-	w := plainjson.NewWriter(make([]byte, 0, 384)) // which most need not outgrow
-	w.UUID("id", r.ID)
-	w.String("instance", r.Instance)
-	w.String("host", string(r.Host))
-	w.String("group", string(r.Group))
-	w.OptString("reason", r.Reason)
-	w.OptString("requested_by", r.RequestedBy)
-	w.Time("requested_at", r.RequestedAt)
-	w.Time("not_after", r.NotAfter)
-	w.OptString("campaign", r.Campaign)
-	w.OptString("replay_of", r.ReplayOf)
-	w.OptString("requeued_from", r.RequeuedFrom)
-	if r.MinUptime != 0 {
-		w.String("min_uptime", time.Duration(r.MinUptime).String())
-	}
-	return w.Bytes()
-}
+// Encode returns the request as it goes on the wire.
+func (r *Request) Encode() ([]byte, error) { return json.Marshal(r) }
 
 // An Envelope is what the broker knows of a request before anybody has read it.
 type Envelope struct {

@@ -11,7 +11,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
-	"github.com/mayhem-mandrill/mandrill/internal/plainjson/plainjsontest"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 )
 
@@ -414,21 +413,6 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("request after another way over the wire (-want +got):\n%s", diff)
 		}
 	})
-}
-
-func TestRequest_IsEncodedAsByEncodingJSON(t *testing.T) {
-	plainjsontest.Run(t, func(r *restart.Request, _ []byte) ([]byte, error) { return r.Encode() })
-}
-
-func BenchmarkEncode(b *testing.B) {
-	r := newRequest()
-	r.Reason = "kernel update"
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := r.Encode(); err != nil {
-			b.Fatal(err)
-		}
-	}
 }
 
 func BenchmarkDecode(b *testing.B) {
