@@ -286,7 +286,7 @@ func TestDeadRequeue_IDWithoutALetterSendsNothing(t *testing.T) {
 }
 
 // The dead letters are there, the stream for work is not: somebody has deleted it.
-func TestDeadRequeue_WithoutAWorkStreamFailsAtOnce(t *testing.T) {
+func TestDeadRequeue_WithoutAWorkStreamEndsAtTheFirst(t *testing.T) {
 	t.Parallel()
 	m := newMorgue(t)
 	for n := range 100 {
