@@ -22,7 +22,8 @@ var (
 //
 // Extensions are driven by a timer for each message, and have no goroutine: the one that all answers come by tells of
 // theirs. An extender that serves all in time buckets would save the 150 bytes of the timer, and no time that matters:
-// to set one timer of 100,000 takes 0.3 µs, once in AckWait/3, and the question to the broker takes ten times that.
+// to set one timer of 100,000 takes 0.3 µs, once in AckWait/3, and the question to the broker takes some 10 µs of the
+// processors, its own side included.
 type Lease struct {
 	extend  func(then func(error)) (cancel func() bool, err error)
 	ackWait time.Duration
@@ -127,38 +128,35 @@ func (l *Lease) pause() time.Duration {
 // returns ErrLeaseLost, or the cause of ctx, if that comes first. So does whoever is going to take long get all the time
 // that there is.
 func (l *Lease) Renew(ctx context.Context) error {
-	for asked := false; ; asked = true {
-		heard, err := l.renew(asked)
-		if heard == nil {
-			return err
-		}
+	if heard := l.renew(); heard != nil {
 		select {
 		case <-heard:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
+	if l.Left() == 0 {
+		return ErrLeaseLost
+	}
+	return nil
 }
 
-// renew asks for an extension, unless that was asked, or is on its way. It returns what to wait for, or nil if the lease
-// is renewed or lost, which the error says.
-func (l *Lease) renew(asked bool) (heard <-chan struct{}, err error) {
+// renew asks for an extension, unless one is on its way, and returns what is closed then; nil if nothing is to be waited
+// for.
+func (l *Lease) renew() (heard <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	left := l.left()
-	if fresh := left >= l.ackWait-l.ackWait/5; fresh || asked && left > 0 {
-		return nil, nil
-	}
-	if left > 0 && l.cancel == nil {
-		l.ask()
-	}
-	if l.left() == 0 {
-		return nil, ErrLeaseLost
+	if left := l.left(); left == 0 || left >= l.ackWait-l.ackWait/5 {
+		return nil
 	}
 	if l.heard == nil {
 		l.heard = make(chan struct{})
 	}
-	return l.heard, nil
+	heard = l.heard
+	if l.cancel == nil {
+		l.ask()
+	}
+	return heard
 }
 
 // tell wakes those who wait for an extension. mu is held.
