@@ -100,6 +100,7 @@ type Handler struct {
 	cfg      Config
 	inFlight inFlight
 	entrance entrance
+	sender   sender
 	leftSlow atomic.Int64 // how many messages have left a slow phase since the last look
 
 	unconfirmed outage // of the extensions
@@ -148,7 +149,7 @@ func (h *Handler) take(ctx context.Context, d Delivery, done func()) arrival {
 	j.progress.observer = h.cfg.Observer
 	unreadable := j.read()
 	j.life.work, j.life.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	j.Lease = newLease(j.Asked(), j.Extend, j.AckWait(), j.onLease)
+	j.Lease = newLease(&h.sender, j.Asked(), j.Extend, j.AckWait(), j.onLease)
 	j.Lease.endAfter(h.cfg.MaxLease, func() { j.life.stop(ErrMaxLease) })
 	j.Lease.start()
 	j.move(PhaseGate)

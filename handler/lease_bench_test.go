@@ -13,7 +13,7 @@ func BenchmarkLease(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		var answer func(error)
-		l := newLease(time.Now(), func(then func(error)) (func() bool, error) {
+		l := newLease(new(sender), time.Now(), func(then func(error)) (func() bool, error) {
 			answer = then
 			return func() bool { return true }, nil
 		}, ackWait, func(time.Time, error) {})

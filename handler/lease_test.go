@@ -14,12 +14,13 @@ type extender struct {
 	refuse error // what asking itself comes to
 	asked  []time.Time
 	events []error
+	sender sender
 }
 
 func (e *extender) hold() *Lease { return e.holdSince(time.Now()) }
 
 func (e *extender) holdSince(asked time.Time) *Lease {
-	l := newLease(asked, func(then func(error)) (cancel func() bool, err error) {
+	l := newLease(&e.sender, asked, func(then func(error)) (cancel func() bool, err error) {
 		e.asked = append(e.asked, time.Now())
 		if e.refuse != nil {
 			return nil, e.refuse
@@ -75,7 +76,7 @@ func TestLease_hearsNothingAfterRelease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var answer func(error)
 		asked, events := 0, 0
-		l := newLease(time.Now(), func(then func(error)) (cancel func() bool, err error) {
+		l := newLease(new(sender), time.Now(), func(then func(error)) (cancel func() bool, err error) {
 			asked++
 			answer = then
 			return func() bool { return false }, nil // the answer is on its way

@@ -22,6 +22,7 @@ type life struct {
 	retry    context.CancelCauseFunc // what waits to try a write again; nil if nothing does
 	handBack bool                    // no write goes on
 	watch    *time.Timer             // looks at the host again
+	queued   bool                    // the look waits for room
 }
 
 // stop ends the work.
@@ -36,7 +37,8 @@ func (l *life) stop(cause error) {
 		l.retry(context.Cause(l.work))
 	}
 	l.hurry()
-	if l.watch != nil && l.watch.Stop() {
+	if l.watch != nil && (l.watch.Stop() || l.queued) {
+		l.queued = false
 		l.watch.Reset(0)
 	}
 }
@@ -150,4 +152,21 @@ func (l *life) watchAfter(d time.Duration, look func()) {
 	} else {
 		l.watch.Reset(d)
 	}
+}
+
+// queueLook notes that the look waits for room, unless the work has ended, which has it look at once.
+func (l *life) queueLook() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queued = l.work.Err() == nil
+	return l.queued
+}
+
+// unqueueLook reports whether the look still waits for room.
+func (l *life) unqueueLook() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	queued := l.queued
+	l.queued = false
+	return queued
 }

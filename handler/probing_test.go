@@ -3,6 +3,7 @@ package handler
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/mayhem-mandrill/mandrill/internal/journal"
+	"github.com/mayhem-mandrill/mandrill/internal/restart"
 )
 
 func TestProbePause(t *testing.T) {
@@ -93,6 +95,86 @@ func TestProber_LearnsHowLongHostsTake(t *testing.T) {
 			t.Errorf("the last of many alike was seen %s late, want at most %s", late, most)
 		}
 	})
+}
+
+// Fear: the hosts answer slowly, and each of those that are due has a goroutine that waits for a slot, until the worker
+// dies of them; or whoever waits so is not heard when the work has to end.
+func TestProber_LooksThatWaitForRoomHaveNoGoroutine(t *testing.T) {
+	const n = 200
+	for name, want := range map[string]string{"AndAllAreMadeInTheEnd": "ack", "AndEndAtOnceWithTheWork": "nak", "AndOneEndsAlone": "left"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, func(w *world) {
+					w.log = zerolog.Nop()
+					w.cfg.VerifyTimeout, w.driver.Slots, w.driver.ProbeTimeout = 12*time.Hour, 1, time.Minute
+					w.driver.Driver = perHost(func() *fakeHost {
+						h := newHost()
+						h.down = time.Minute
+						h.onProbe = func(ctx context.Context) error {
+							if h.calls == 0 {
+								return nil
+							}
+							select {
+							case <-time.After(10 * time.Second):
+								return nil
+							case <-ctx.Done():
+								return ctx.Err()
+							}
+						}
+						return h
+					})
+				})
+				prober := &w.handler.cfg.Work.(*Restarter).prober
+				prober.room = 2
+				prober.usual = bootTime{time.Minute, time.Second}
+				before := runtime.NumGoroutine()
+				ctx, stop := context.WithCancel(t.Context())
+				defer stop()
+				last, stopLast := context.WithCancel(ctx)
+				defer stopLast()
+				var all []*fakeDelivery
+				for i := range n {
+					r := newRequest(t)
+					r.Host = restart.Host(fmt.Sprintf("host-%d.example.net", i))
+					all = append(all, newDelivery(r))
+					under := ctx
+					if i == n-1 {
+						under = last
+					}
+					w.handler.Begin(under, all[i], func() {})
+				}
+				time.Sleep(2 * time.Minute)
+				synctest.Wait()
+				if more := runtime.NumGoroutine() - before; more > 10 {
+					t.Errorf("%d goroutines look at %d hosts, of which 2 may", more, n)
+				}
+				switch want {
+				case "ack":
+					time.Sleep(2 * time.Hour)
+				case "nak":
+					stop()
+				case "left":
+					stopLast()
+				}
+				synctest.Wait()
+				if got := all[n-1].settled(); want == "left" && got != "nak" {
+					t.Errorf("the last: got %q, want a nak", got)
+				}
+				settled := map[string]int{}
+				for _, d := range all {
+					settled[d.settled()]++
+				}
+				if few := n / 10; settled[want] < n-few || settled["left"] > 0 && want != "left" { // a few were seen before
+					t.Errorf("got %v of %d messages, want %q", settled, n, want)
+				}
+				stop()
+				synctest.Wait()
+				if prober.room != 2 {
+					t.Errorf("in the end there is room for %d looks, want 2", prober.room)
+				}
+			})
+		})
+	}
 }
 
 // A look that can see nothing costs as much as one that can.

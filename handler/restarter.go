@@ -112,7 +112,7 @@ func NewRestarter(cfg RestarterConfig) (*Restarter, error) {
 		return nil, err
 	}
 	return &Restarter{
-		cfg: cfg, store: &watchedStore{Store: cfg.Store, log: cfg.Logger},
+		cfg: cfg, store: &watchedStore{Store: cfg.Store, log: cfg.Logger}, prober: prober{room: cfg.Driver.Slots() + besideSlots},
 	}, nil
 }
 

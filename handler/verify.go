@@ -25,6 +25,7 @@ type watch struct {
 	ours       bool // it was our trigger, so that the host's time says something of others
 	elsewhere  bool
 	turn       bool      // the next look has waited for its turn
+	inside     bool      // the look has room
 	began      time.Time // when the trigger was given, or taken over
 	notReady   time.Time // when the host was last found not to be back
 	readySince time.Time
@@ -102,9 +103,16 @@ func (p *passage) lookAgain() {
 		}
 	}
 	w.turn = false
+	if p.prober.enter(p) {
+		p.lookNow()
+	}
+}
+
+// lookNow looks at the host and goes on from there, on a goroutine of its own.
+func (p *passage) lookNow() {
 	grow()
 	p.job.label(PhaseVerify)
-	p.job.carryOn(func() Verdict { return p.walk(life.work, p.look) })
+	p.job.carryOn(func() Verdict { return p.walk(p.job.life.work, p.look) })
 }
 
 // endWatch ends the watch, if it is on.
@@ -168,6 +176,7 @@ func (p *passage) unverified(probeErr error) policy.Refusal {
 }
 
 func (p *passage) probeInSlot(ctx context.Context) (restart.State, error) {
+	defer p.prober.leave(p)
 	slot, err := p.cfg.Driver.Acquire(ctx)
 	if err != nil {
 		return restart.State{}, err
