@@ -37,6 +37,7 @@ func (e *entrance) arrive(a arrival) {
 
 // work begins the work of a message, and then, on a stack that is as deep as it needs, of others that wait.
 func (e *entrance) work(a arrival) {
+	grow()
 	for ok := true; ok; {
 		a.job.work(a.unreadable)
 		a, ok = e.next(a.job)

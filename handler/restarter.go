@@ -119,7 +119,6 @@ func NewRestarter(cfg RestarterConfig) (*Restarter, error) {
 // Do looks back where there may be a past, saves the request and restarts its host side by side, and finishes with the
 // one outcome.
 func (r *Restarter) Do(ctx context.Context, job *Job) Verdict {
-	grow()
 	p := &passage{Restarter: r, job: job}
 	if job.Deliveries() > 1 || job.Request.Repeatable() {
 		standing, err := p.lookBack(ctx)
