@@ -22,7 +22,9 @@ type life struct {
 	retry    context.CancelCauseFunc // what waits to try a write again; nil if nothing does
 	handBack bool                    // no write goes on
 	watch    *time.Timer             // looks at the host again
-	queued   bool                    // the look waits for room
+
+	// What waits for room, or has it; nil if nothing does. The save goes on beside the rest.
+	save, next *visit
 }
 
 // stop ends the work.
@@ -37,9 +39,13 @@ func (l *life) stop(cause error) {
 		l.retry(context.Cause(l.work))
 	}
 	l.hurry()
-	if l.watch != nil && (l.watch.Stop() || l.queued) {
-		l.queued = false
+	if l.watch != nil && l.watch.Stop() {
 		l.watch.Reset(0)
+	}
+	for _, v := range [...]*visit{l.save, l.next} {
+		if v != nil {
+			v.hurry()
+		}
 	}
 }
 
@@ -95,6 +101,9 @@ func (l *life) handBackWrites() {
 		l.retry(errHandBack)
 	}
 	l.hurry()
+	if l.save != nil {
+		l.save.hurry()
+	}
 }
 
 // beginWrite returns the context of one try of a write. What is under way when the work ends, or begins then, still has
@@ -154,19 +163,24 @@ func (l *life) watchAfter(d time.Duration, look func()) {
 	}
 }
 
-// queueLook notes that the look waits for room, unless the work has ended, which has it look at once.
-func (l *life) queueLook() bool {
+// enter reports whether there is room for what is next, or for the save, whichever is given, or whether nothing waits for
+// room any more. If not, begin is called when it is so, on a goroutine of its own. leave comes after it.
+func (l *life) enter(what **visit, r *room, begin func()) (now bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.queued = l.work.Err() == nil
-	return l.queued
+	if l.work.Err() != nil || l.handBack {
+		return true
+	}
+	*what, now = r.enter(begin)
+	return now
 }
 
-// unqueueLook reports whether the look still waits for room.
-func (l *life) unqueueLook() bool {
+// leave gives the room back, if there is any.
+func (l *life) leave(what **visit) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	queued := l.queued
-	l.queued = false
-	return queued
+	if *what != nil {
+		(*what).leave()
+		*what = nil
+	}
 }

@@ -64,8 +64,6 @@ type prober struct {
 	mu    sync.Mutex // guards what follows
 	usual bootTime
 	free  time.Time // when another probe may be made
-	room  int       // for looks that wait for a slot, each with a goroutine and its stack
-	queue []*passage
 }
 
 func (p *prober) estimate() bootTime {
@@ -101,39 +99,4 @@ func (p *prober) turn(now time.Time) time.Duration {
 	wait := p.free.Sub(now)
 	p.free = p.free.Add(probeGap)
 	return max(wait, 0)
-}
-
-// enter takes room for a look, and reports whether there was some. If not, it is begun when there is.
-func (p *prober) enter(look *passage) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case p.room > 0:
-		p.room--
-		look.watch.inside = true
-	case look.job.life.queueLook():
-		p.queue = append(p.queue, look)
-		return false
-	}
-	return true
-}
-
-// leave gives the room of a look, if it has any, to the next one.
-func (p *prober) leave(look *passage) {
-	if !look.watch.inside {
-		return
-	}
-	look.watch.inside = false
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for len(p.queue) > 0 {
-		next := p.queue[0]
-		p.queue[0], p.queue = nil, p.queue[1:]
-		if next.job.life.unqueueLook() {
-			next.watch.inside = true
-			go next.lookNow()
-			return
-		}
-	}
-	p.room++
 }

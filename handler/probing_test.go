@@ -124,9 +124,9 @@ func TestProber_LooksThatWaitForRoomHaveNoGoroutine(t *testing.T) {
 						return h
 					})
 				})
-				prober := &w.handler.cfg.Work.(*Restarter).prober
-				prober.room = 2
-				prober.usual = bootTime{time.Minute, time.Second}
+				restarter := w.handler.cfg.Work.(*Restarter)
+				restarter.looks.free = 2
+				restarter.prober.usual = bootTime{time.Minute, time.Second}
 				before := runtime.NumGoroutine()
 				ctx, stop := context.WithCancel(t.Context())
 				defer stop()
@@ -169,8 +169,8 @@ func TestProber_LooksThatWaitForRoomHaveNoGoroutine(t *testing.T) {
 				}
 				stop()
 				synctest.Wait()
-				if prober.room != 2 {
-					t.Errorf("in the end there is room for %d looks, want 2", prober.room)
+				if got := restarter.looks.free; got != 2 {
+					t.Errorf("in the end there is room for %d looks, want 2", got)
 				}
 			})
 		})

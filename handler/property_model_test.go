@@ -110,6 +110,7 @@ func (u *universe) newWorker(slot, incarnation int) *worker {
 	if err != nil {
 		panic(err)
 	}
+	work.writes.free, work.looks.free = u.schedule.Slots, u.schedule.Slots
 	w.handler, err = New(Config{
 		Work: work, DeadLetters: w, MaxLease: time.Hour, Retry: cfg.Retry,
 		Settled: func(r Report) {

@@ -105,6 +105,33 @@ func (rec *record) fallbackID() uuid.UUID { return rec.job.fallback }
 type save struct {
 	wait sync.WaitGroup
 	err  error // once wait is over
+
+	mu    sync.Mutex // guards what follows
+	begun bool
+	then  func() // what goes on when it has ended
+}
+
+// begin notes that it has room, and returns what waited for that.
+func (s *save) begin() (then func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begun = true
+	return s.then
+}
+
+// await returns true when it has ended. Where it has not even begun, it returns false at once, and then is called when it
+// has ended: only as many wait here as there is room for.
+func (s *save) await(then func()) bool {
+	s.mu.Lock()
+	begun := s.begun
+	if !begun {
+		s.then = then
+	}
+	s.mu.Unlock()
+	if begun {
+		s.wait.Wait()
+	}
+	return begun
 }
 
 // persist calls write until it succeeds or the work ends; see life.beginWrite. It nearly always succeeds at

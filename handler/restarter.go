@@ -97,11 +97,17 @@ func (c RestarterConfig) validate() error {
 	return nil
 }
 
+// maxWrites is how many messages may wait for the database with a goroutine each: some batches of SQLite's writer, so that
+// it never waits for them.
+const maxWrites = 2000
+
 // A Restarter is the Work of saving requests and restarting their hosts.
 type Restarter struct {
 	cfg    RestarterConfig
 	store  *watchedStore
 	prober prober
+	looks  room // at hosts that are waited for
+	writes room // to the database, and what waits to try one again
 }
 
 var _ Work = (*Restarter)(nil)
@@ -112,7 +118,8 @@ func NewRestarter(cfg RestarterConfig) (*Restarter, error) {
 		return nil, err
 	}
 	return &Restarter{
-		cfg: cfg, store: &watchedStore{Store: cfg.Store, log: cfg.Logger}, prober: prober{room: cfg.Driver.Slots() + besideSlots},
+		cfg: cfg, store: &watchedStore{Store: cfg.Store, log: cfg.Logger},
+		looks: room{free: cfg.Driver.Slots() + besideSlots}, writes: room{free: maxWrites},
 	}, nil
 }
 
@@ -130,16 +137,25 @@ func (r *Restarter) Do(ctx context.Context, job *Job) Verdict {
 			return ended(&standing)
 		}
 	}
-	p.save.wait.Go(p.saveRequest)
+	p.save.wait.Add(1)
+	if life := &job.life; life.enter(&life.save, &r.writes, p.saveRequest) {
+		go p.saveRequest()
+	}
 	return p.walk(ctx, p.restart)
 }
 
 func (p *passage) record() *record { return &record{p.store, p.cfg.StoreTimeout, p.job} }
 
-// saveRequest saves the request, whatever becomes of its host.
+// saveRequest saves the request, whatever becomes of its host, and goes on with what waits for that.
 func (p *passage) saveRequest() {
 	p.job.label(PhaseSave)
+	then := p.save.begin()
 	p.save.err = p.record().save()
+	p.job.life.leave(&p.job.life.save)
+	p.save.wait.Done()
+	if then != nil {
+		then()
+	}
 }
 
 // walk goes on from a step. While the host is waited for it has returned, and another goroutine walks on when it is
@@ -163,18 +179,35 @@ func (p *passage) walk(ctx context.Context, step func(context.Context) (*Outcome
 	}
 }
 
-// conclude waits for the save, and records the outcome, or decides what is to become of a message without one.
+// conclude ends the way, and goes on once the request is saved.
 func (p *passage) conclude(ctx context.Context, o *Outcome, err error) Verdict {
-	job, rec := p.job, p.record()
+	job := p.job
 	p.endWatch()
 	if errors.Is(err, errHandBack) {
 		job.life.handBackWrites()
 	}
 	job.handler.entrance.leave(job)
 	job.enter(PhaseSave)
-	p.save.wait.Wait()
-	saveErr := p.save.err
+	if !p.save.await(func() { job.carryOn(func() Verdict { return p.concludeSaved(ctx, o, err) }) }) {
+		return Verdict{fate: waiting}
+	}
+	return p.concludeSaved(ctx, o, err)
+}
 
+// concludeSaved goes on once there is room for writes.
+func (p *passage) concludeSaved(ctx context.Context, o *Outcome, err error) Verdict {
+	job, life := p.job, &p.job.life
+	record := func() Verdict { return p.concludeOnRecord(ctx, o, err) }
+	if !life.enter(&life.next, &p.writes, func() { job.carryOn(record) }) {
+		return Verdict{fate: waiting}
+	}
+	return record()
+}
+
+// concludeOnRecord records the outcome, or decides what is to become of a message without one.
+func (p *passage) concludeOnRecord(ctx context.Context, o *Outcome, err error) Verdict {
+	job, rec, saveErr := p.job, p.record(), p.save.err
+	defer job.life.leave(&job.life.next)
 	rec.attempts(p.earlier)
 	if err != nil || saveErr != nil {
 		verdict := p.verdict(ctx, job, errors.Join(err, saveErr))
@@ -214,6 +247,17 @@ func (r *Restarter) count(job *Job, o *Outcome) error {
 
 // Reject implements Work. What cannot be read is saved as it came, and never had a trigger.
 func (r *Restarter) Reject(ctx context.Context, job *Job, reason error) Verdict {
+	job.handler.entrance.leave(job)
+	life := &job.life
+	reject := func() Verdict { return r.reject(ctx, job, reason) }
+	if !life.enter(&life.next, &r.writes, func() { job.carryOn(reject) }) {
+		return Verdict{fate: waiting}
+	}
+	return reject()
+}
+
+func (r *Restarter) reject(ctx context.Context, job *Job, reason error) Verdict {
+	defer job.life.leave(&job.life.next)
 	rec := record{r.store, r.cfg.StoreTimeout, job}
 	if err := rec.save(); err != nil {
 		return r.verdict(ctx, job, err)

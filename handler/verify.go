@@ -25,7 +25,6 @@ type watch struct {
 	ours       bool // it was our trigger, so that the host's time says something of others
 	elsewhere  bool
 	turn       bool      // the next look has waited for its turn
-	inside     bool      // the look has room
 	began      time.Time // when the trigger was given, or taken over
 	notReady   time.Time // when the host was last found not to be back
 	readySince time.Time
@@ -103,7 +102,7 @@ func (p *passage) lookAgain() {
 		}
 	}
 	w.turn = false
-	if p.prober.enter(p) {
+	if life.enter(&life.next, &p.looks, p.lookNow) {
 		p.lookNow()
 	}
 }
@@ -176,7 +175,7 @@ func (p *passage) unverified(probeErr error) policy.Refusal {
 }
 
 func (p *passage) probeInSlot(ctx context.Context) (restart.State, error) {
-	defer p.prober.leave(p)
+	defer p.job.life.leave(&p.job.life.next)
 	slot, err := p.cfg.Driver.Acquire(ctx)
 	if err != nil {
 		return restart.State{}, err
