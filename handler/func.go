@@ -19,7 +19,7 @@ type funcWork struct {
 	retry Backoff
 }
 
-func (f *funcWork) Do(ctx context.Context, job *Job) Verdict {
+func (f *funcWork) Do(ctx context.Context, job *Job) *Verdict {
 	err := f.do(ctx, job.Request)
 	switch {
 	case err == nil:
@@ -33,14 +33,14 @@ func (f *funcWork) Do(ctx context.Context, job *Job) Verdict {
 	}
 }
 
-func (f *funcWork) Reject(_ context.Context, job *Job, reason error) Verdict {
+func (f *funcWork) Reject(_ context.Context, job *Job, reason error) *Verdict {
 	return f.bury(job, restart.ReasonMalformed, reason)
 }
 
 // Recorded always says no: nothing is on record anywhere.
 func (f *funcWork) Recorded(context.Context, *Job) (bool, error) { return false, nil }
 
-func (f *funcWork) bury(job *Job, reason restart.Reason, err error) Verdict {
+func (f *funcWork) bury(job *Job, reason restart.Reason, err error) *Verdict {
 	return Bury(Outcome{
 		ID: job.Request.ID, Host: job.Request.Host, Group: job.Request.Group,
 		Kind: restart.Dead, Reason: reason, Detail: err.Error(), At: time.Now().UTC(),

@@ -49,11 +49,11 @@ type Delivery interface {
 type Work interface {
 	// Do does the work of a request. It must return soon after ctx is done, whose cause says why: ErrLeaseLost,
 	// ErrMaxLease, or that of the one who stops the worker.
-	Do(ctx context.Context, job *Job) Verdict
+	Do(ctx context.Context, job *Job) *Verdict
 
 	// Reject records that a message ended unread. The job's Request says what is known of it: ID, and Group and Host
 	// unless the subject is unreadable too; as its times, when it was stored; as Raw, what came.
-	Reject(ctx context.Context, job *Job, reason error) Verdict
+	Reject(ctx context.Context, job *Job, reason error) *Verdict
 
 	// Recorded reports whether the outcome of a message, read or unread, is on record. The job has no lease.
 	Recorded(ctx context.Context, job *Job) (bool, error)
@@ -165,7 +165,7 @@ func (j *Job) work(unreadable error) {
 	}
 	j.label(PhaseGate)
 	j.Log(zerolog.DebugLevel).Int("deliveries", j.Deliveries()).Msg("consumed")
-	j.carryOn(func() Verdict {
+	j.carryOn(func() *Verdict {
 		if unreadable != nil {
 			return h.cfg.Work.Reject(j.life.work, j, unreadable)
 		}
@@ -175,10 +175,10 @@ func (j *Job) work(unreadable error) {
 
 // carryOn does a part of the work, dead letter included, and what is to become of the message then, if that is known. A
 // panic is this message's alone.
-func (j *Job) carryOn(do func() Verdict) {
-	verdict := new(Verdict)
+func (j *Job) carryOn(do func() *Verdict) {
+	var verdict *Verdict
 	err := contain(func() error {
-		*verdict = do()
+		verdict = do()
 		return nil
 	})
 	if err == nil && verdict.fate == waiting {
@@ -188,7 +188,7 @@ func (j *Job) carryOn(do func() Verdict) {
 		err = j.bury(verdict.Outcome)
 	}
 	if err != nil {
-		*verdict = Retry(j.handler.cfg.Retry.Delay(j.Deliveries()), err)
+		verdict = Retry(j.handler.cfg.Retry.Delay(j.Deliveries()), err)
 	}
 	j.end(verdict)
 }
@@ -199,7 +199,7 @@ func (j *Job) end(verdict *Verdict) {
 	j.life.cancel(nil)
 	held, extended := j.Lease.release()
 	if !held && verdict.fate != left {
-		*verdict = Leave(ErrLeaseLost)
+		verdict = Leave(ErrLeaseLost)
 	}
 	j.enter(PhaseSettle)
 	report := Report{Verdict: *verdict, Deliveries: j.Deliveries(), Extended: extended}

@@ -125,7 +125,7 @@ func NewRestarter(cfg RestarterConfig) (*Restarter, error) {
 
 // Do looks back where there may be a past, saves the request and restarts its host side by side, and finishes with the
 // one outcome.
-func (r *Restarter) Do(ctx context.Context, job *Job) Verdict {
+func (r *Restarter) Do(ctx context.Context, job *Job) *Verdict {
 	p := &passage{Restarter: r, job: job}
 	if job.Deliveries() > 1 || job.Request.Repeatable() {
 		standing, err := p.lookBack(ctx)
@@ -160,7 +160,7 @@ func (p *passage) saveRequest() {
 
 // walk goes on from a step. While the host is waited for it has returned, and another goroutine walks on when it is
 // time to look again: what waits for minutes must not hold the stack of what was done before.
-func (p *passage) walk(ctx context.Context, step func(context.Context) (*Outcome, error)) Verdict {
+func (p *passage) walk(ctx context.Context, step func(context.Context) (*Outcome, error)) *Verdict {
 	for {
 		var o *Outcome
 		err := contain(func() (err error) {
@@ -172,7 +172,7 @@ func (p *passage) walk(ctx context.Context, step func(context.Context) (*Outcome
 			step = p.look
 		case errors.Is(err, errWait):
 			p.job.life.watchAfter(p.watch.pause, p.lookAgain)
-			return Verdict{fate: waiting}
+			return carriedOn
 		default:
 			return p.conclude(ctx, o, err)
 		}
@@ -180,7 +180,7 @@ func (p *passage) walk(ctx context.Context, step func(context.Context) (*Outcome
 }
 
 // conclude ends the way, and goes on once the request is saved.
-func (p *passage) conclude(ctx context.Context, o *Outcome, err error) Verdict {
+func (p *passage) conclude(ctx context.Context, o *Outcome, err error) *Verdict {
 	job := p.job
 	p.endWatch()
 	if errors.Is(err, errHandBack) {
@@ -188,24 +188,24 @@ func (p *passage) conclude(ctx context.Context, o *Outcome, err error) Verdict {
 	}
 	job.handler.entrance.leave(job)
 	job.enter(PhaseSave)
-	if !p.save.await(func() { job.carryOn(func() Verdict { return p.concludeSaved(ctx, o, err) }) }) {
-		return Verdict{fate: waiting}
+	if !p.save.await(func() { job.carryOn(func() *Verdict { return p.concludeSaved(ctx, o, err) }) }) {
+		return carriedOn
 	}
 	return p.concludeSaved(ctx, o, err)
 }
 
 // concludeSaved goes on once there is room for writes.
-func (p *passage) concludeSaved(ctx context.Context, o *Outcome, err error) Verdict {
+func (p *passage) concludeSaved(ctx context.Context, o *Outcome, err error) *Verdict {
 	job, life := p.job, &p.job.life
-	record := func() Verdict { return p.concludeOnRecord(ctx, o, err) }
+	record := func() *Verdict { return p.concludeOnRecord(ctx, o, err) }
 	if !life.enter(&life.next, &p.writes, func() { job.carryOn(record) }) {
-		return Verdict{fate: waiting}
+		return carriedOn
 	}
 	return record()
 }
 
 // concludeOnRecord records the outcome, or decides what is to become of a message without one.
-func (p *passage) concludeOnRecord(ctx context.Context, o *Outcome, err error) Verdict {
+func (p *passage) concludeOnRecord(ctx context.Context, o *Outcome, err error) *Verdict {
 	job, rec, saveErr := p.job, p.record(), p.save.err
 	defer job.life.leave(&job.life.next)
 	rec.attempts(p.earlier)
@@ -246,17 +246,17 @@ func (r *Restarter) count(job *Job, o *Outcome) error {
 }
 
 // Reject implements Work. What cannot be read is saved as it came, and never had a trigger.
-func (r *Restarter) Reject(ctx context.Context, job *Job, reason error) Verdict {
+func (r *Restarter) Reject(ctx context.Context, job *Job, reason error) *Verdict {
 	job.handler.entrance.leave(job)
 	life := &job.life
-	reject := func() Verdict { return r.reject(ctx, job, reason) }
+	reject := func() *Verdict { return r.reject(ctx, job, reason) }
 	if !life.enter(&life.next, &r.writes, func() { job.carryOn(reject) }) {
-		return Verdict{fate: waiting}
+		return carriedOn
 	}
 	return reject()
 }
 
-func (r *Restarter) reject(ctx context.Context, job *Job, reason error) Verdict {
+func (r *Restarter) reject(ctx context.Context, job *Job, reason error) *Verdict {
 	defer job.life.leave(&job.life.next)
 	rec := record{r.store, r.cfg.StoreTimeout, job}
 	if err := rec.save(); err != nil {
@@ -278,7 +278,7 @@ func (r *Restarter) Recorded(ctx context.Context, job *Job) (bool, error) {
 }
 
 // ended returns the verdict on a message whose outcome is on record.
-func ended(o *Outcome) Verdict {
+func ended(o *Outcome) *Verdict {
 	verdict := Done()
 	if o.Kind == restart.Dead {
 		verdict.fate = buried
@@ -288,7 +288,7 @@ func ended(o *Outcome) Verdict {
 }
 
 // verdict says what becomes of a message without an outcome.
-func (r *Restarter) verdict(ctx context.Context, job *Job, err error) Verdict {
+func (r *Restarter) verdict(ctx context.Context, job *Job, err error) *Verdict {
 	var later *laterError
 	switch {
 	case errors.Is(context.Cause(ctx), ErrLeaseLost), errors.Is(err, ErrLeaseLost):

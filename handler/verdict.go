@@ -39,18 +39,21 @@ type Verdict struct {
 }
 
 // Done acknowledges the message.
-func Done() Verdict { return Verdict{fate: done} }
+func Done() *Verdict { return &Verdict{fate: done} }
 
 // Retry gives the message back, to be delivered again after the delay.
-func Retry(delay time.Duration, err error) Verdict {
-	return Verdict{fate: retried, Delay: delay, Err: err}
+func Retry(delay time.Duration, err error) *Verdict {
+	return &Verdict{fate: retried, Delay: delay, Err: err}
 }
 
 // Bury stores a dead letter with the outcome, and terminates the message.
-func Bury(o Outcome) Verdict { return Verdict{fate: buried, Outcome: o} }
+func Bury(o Outcome) *Verdict { return &Verdict{fate: buried, Outcome: o} }
 
 // Leave settles nothing, because somebody else holds the message.
-func Leave(err error) Verdict { return Verdict{fate: left, Err: err} }
+func Leave(err error) *Verdict { return &Verdict{fate: left, Err: err} }
+
+// carriedOn is the verdict of work that is carried on later. It is nobody's to change.
+var carriedOn = &Verdict{fate: waiting}
 
 // A Report is what became of one delivery.
 type Report struct {

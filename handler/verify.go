@@ -111,7 +111,7 @@ func (p *passage) lookAgain() {
 func (p *passage) lookNow() {
 	grow()
 	p.job.label(PhaseVerify)
-	p.job.carryOn(func() Verdict { return p.walk(p.job.life.work, p.look) })
+	p.job.carryOn(func() *Verdict { return p.walk(p.job.life.work, p.look) })
 }
 
 // endWatch ends the watch, if it is on.
