@@ -58,7 +58,7 @@ but the hosts: in flight, divided by latency.`,
 			return a.benchmark(cmd, o, func(ctx context.Context, b *benchmark) error { return b.restart(ctx, latency, inFlight) })
 		},
 	}
-	o.addFlags(cmd, 50_000)
+	o.addFlags(cmd, 300_000)
 	cmd.Flags().DurationVar(&latency, "latency", time.Second, "how long each host is down")
 	cmd.Flags().IntVar(&inFlight, "in-flight", 5000, "how many are restarted at once")
 	return cmd
