@@ -23,7 +23,7 @@ type life struct {
 	handBack bool                    // no write goes on
 	watch    *time.Timer             // looks at the host again
 
-	// What waits for room, or has it; nil if nothing does. The save goes on beside the rest.
+	// Where the save waits for room, or has it, and where what goes on beside it does; nil if it needs none.
 	save, next *visit
 }
 
@@ -163,8 +163,8 @@ func (l *life) watchAfter(d time.Duration, look func()) {
 	}
 }
 
-// enter reports whether there is room for what is next, or for the save, whichever is given, or whether nothing waits for
-// room any more. If not, begin is called when it is so, on a goroutine of its own. leave comes after it.
+// enter reports whether what is to be done, which is save or next, may be done now: there is room for it, or the work has
+// ended, which waits for none. If not, begin is called when it may, on a goroutine of its own. Either is ended by leave.
 func (l *life) enter(what **visit, r *room, begin func()) (now bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
