@@ -138,7 +138,8 @@ func (h *Handler) InFlight() []Held { return h.inFlight.held() }
 
 // Begin decodes a delivery, begins to take it through its life, and returns. done is called when it was settled or
 // left. When ctx ends, the work is stopped and settles itself. While its host is waited for, a message has no goroutine
-// at all, but two timers: one that keeps its lease, and one that looks at the host.
+// at all, but two timers: one that keeps its lease, and one that looks at the host. Nor has it one while it waits, behind
+// many others, for the database.
 func (h *Handler) Begin(ctx context.Context, d Delivery, done func()) {
 	h.entrance.arrive(h.take(ctx, d, done))
 }
