@@ -158,6 +158,15 @@ func (f *fixture) wantBoots(t testing.TB, want int) {
 	}
 }
 
+// awaitBoot waits for the first boot, and wants no other.
+func (f *fixture) awaitBoot(t testing.TB) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); f.boots(t) == 0 && time.Now().Before(deadline); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	f.wantBoots(t, 1)
+}
+
 // wantClass fails unless a restart and a probe by a new driver do nothing, with errors that have all the words; the
 // restart's must be of the class, and the probe's of it if that is ErrPermanent.
 func (f *fixture) wantClass(t testing.TB, class error, words ...string) {
