@@ -50,7 +50,9 @@ func simulatedHosts(t *testing.T, s *scene, step string) crashHosts {
 func commandHosts(t *testing.T, s *scene, step string) crashHosts {
 	t.Helper()
 	hosts := simulatedHosts(t, s, step)
-	return hosts.byCommand(t, s.hosts.URL, "--command-compare", "at_effect")
+	// A program that has not come to its trigger within the lease restarts nothing, and on a busy machine those of a batch,
+	// which begin together, take more than a second.
+	return hosts.byCommand(t, s.hosts.URL, "--command-compare", "at_effect", "--ack-wait", "3s")
 }
 
 // lateHosts are restarted by programs whose compare holds at acceptance alone: each restart that was taken boots the
