@@ -188,26 +188,31 @@ func (p *passage) conclude(ctx context.Context, o *Outcome, err error) *Verdict 
 	}
 	job.handler.entrance.leave(job)
 	job.enter(PhaseSave)
-	if !p.save.await(func() { job.carryOn(func() *Verdict { return p.concludeSaved(ctx, o, err) }) }) {
+	saved := func() *Verdict {
+		return p.write(job, func() *Verdict { return p.concludeOnRecord(ctx, o, err) })
+	}
+	if !p.save.await(func() { job.carryOn(saved) }) {
 		return carriedOn
 	}
-	return p.concludeSaved(ctx, o, err)
+	return saved()
 }
 
-// concludeSaved goes on once there is room for writes.
-func (p *passage) concludeSaved(ctx context.Context, o *Outcome, err error) *Verdict {
-	job, life := p.job, &p.job.life
-	record := func() *Verdict { return p.concludeOnRecord(ctx, o, err) }
-	if !life.enter(&life.next, &p.writes, func() { job.carryOn(record) }) {
+// write does what writes to the database, now or when there is room for it.
+func (r *Restarter) write(job *Job, do func() *Verdict) *Verdict {
+	life := &job.life
+	inside := func() *Verdict {
+		defer life.leave(&life.next)
+		return do()
+	}
+	if !life.enter(&life.next, &r.writes, func() { job.carryOn(inside) }) {
 		return carriedOn
 	}
-	return record()
+	return inside()
 }
 
 // concludeOnRecord records the outcome, or decides what is to become of a message without one.
 func (p *passage) concludeOnRecord(ctx context.Context, o *Outcome, err error) *Verdict {
 	job, rec, saveErr := p.job, p.record(), p.save.err
-	defer job.life.leave(&job.life.next)
 	rec.attempts(p.earlier)
 	if err != nil || saveErr != nil {
 		verdict := p.verdict(ctx, job, errors.Join(err, saveErr))
@@ -248,16 +253,10 @@ func (r *Restarter) count(job *Job, o *Outcome) error {
 // Reject implements Work. What cannot be read is saved as it came, and never had a trigger.
 func (r *Restarter) Reject(ctx context.Context, job *Job, reason error) *Verdict {
 	job.handler.entrance.leave(job)
-	life := &job.life
-	reject := func() *Verdict { return r.reject(ctx, job, reason) }
-	if !life.enter(&life.next, &r.writes, func() { job.carryOn(reject) }) {
-		return carriedOn
-	}
-	return reject()
+	return r.write(job, func() *Verdict { return r.reject(ctx, job, reason) })
 }
 
 func (r *Restarter) reject(ctx context.Context, job *Job, reason error) *Verdict {
-	defer job.life.leave(&job.life.next)
 	rec := record{r.store, r.cfg.StoreTimeout, job}
 	if err := rec.save(); err != nil {
 		return r.verdict(ctx, job, err)
