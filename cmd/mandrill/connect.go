@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/mayhem-mandrill/mandrill/internal/config"
+	"github.com/mayhem-mandrill/mandrill/internal/writebehind"
 )
 
 const (
@@ -145,6 +147,7 @@ func (e endpoint) connect(ctx context.Context, name string, log zerolog.Logger) 
 	options := append([]nats.Option{
 		nats.Name(name),
 		nats.Timeout(connectTimeout),
+		nats.SetCustomDialer(&writebehind.Dialer{Dialer: net.Dialer{Timeout: connectTimeout}}),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(reconnectWait),
 		nats.ReconnectBufSize(-1),

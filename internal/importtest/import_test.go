@@ -65,6 +65,7 @@ var rules = []rule{
 	{"internal/store/*/*", nil, "a test's database is a database"},
 	{"internal/plainjson", nil, "it writes what it is given"},
 	{"internal/plainjson/*", nil, "it only compares"},
+	{"internal/writebehind", nil, "it knows connections, and nothing of what they are for"},
 	{"internal/ask", nil, "it asks a server, whatever that is for"},
 	{"internal/journal", append([]string{"internal/ask", "internal/plainjson"}, onBroker...), "it stands between the vocabulary and the broker"},
 	{"internal/journal/*", append([]string{"internal/journal"}, onBroker...), "its contract is told in its own words"},
