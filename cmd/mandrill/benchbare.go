@@ -38,7 +38,13 @@ func (p *benchPart) alone(ctx context.Context, conn *connection, js jetstream.Je
 	stop := p.inBackground(ctx, p.tellProgress)
 	err = bench.Raw(ctx, from, p.order.N, min(rawBatch, p.order.InFlight), &p.count.done)
 	stop()
-	return errors.Join(err, p.finish(ctx, conn, js, s))
+	if err == nil {
+		err = p.endWhenSettled(ctx, conn, js, s)
+	}
+	if err != nil {
+		return err
+	}
+	return p.tell(s.report)
 }
 
 // inBackground does something until stop is called, which waits for its end.
@@ -49,15 +55,7 @@ func (p *benchPart) inBackground(ctx context.Context, do func(context.Context)) 
 	return func() { cancel(); running.Wait() }
 }
 
-// finish waits until the server knows that all is settled, and ends the span.
-func (p *benchPart) finish(ctx context.Context, conn *connection, js jetstream.JetStream, s *span) error {
-	err := p.endWhenSettled(ctx, conn, js, s)
-	if err == nil {
-		err = p.tell(s.report)
-	}
-	return err
-}
-
+// endWhenSettled waits until the server knows that all is settled, and ends the span.
 func (p *benchPart) endWhenSettled(ctx context.Context, conn *connection, js jetstream.JetStream, s *span) (err error) {
 	err = conn.FlushTimeout(flushTimeout)
 	if err == nil {
@@ -77,19 +75,31 @@ func (p *benchPart) asleep(ctx context.Context, conn *connection, js jetstream.J
 	if err != nil {
 		return err
 	}
-	release := make(chan struct{})
+	release, enough := make(chan struct{}), make(chan struct{})
 	working, running := errgroup.WithContext(ctx)
-	working.Go(func() error { return sleepers.Hold(running, p.order.N, release) })
+	working.Go(func() error { return sleepers.Hold(running, p.order.N, release, enough) })
 	working.Go(func() error {
-		defer close(release)
+		defer close(enough)
 		held := func() int64 { p.count.done.Store(sleepers.Held.Load()); return sleepers.Held.Load() }
-		return p.holdAll(running, &s.report, held, &sleepers.Extended)
+		err := p.holdAll(running, &s.report, held, &sleepers.Extended)
+		close(release)
+		if err != nil {
+			return err
+		}
+		acked := func() (bool, error) { return sleepers.Acked.Load() >= int64(p.order.N), nil }
+		if err := bench.Await(running, acked); err != nil {
+			return err
+		}
+		p.count.done.Store(int64(p.order.N))
+		return p.endWhenSettled(running, conn, js, s)
 	})
 	stop := p.inBackground(ctx, p.tellProgress)
 	err = working.Wait()
 	stop()
-	p.count.done.Store(sleepers.Acked.Load())
-	return errors.Join(err, p.finish(ctx, conn, js, s))
+	if err != nil {
+		return err
+	}
+	return p.tell(s.report)
 }
 
 // memoryEvery is the time between two looks at the memory while all messages are held.

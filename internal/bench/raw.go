@@ -60,9 +60,9 @@ type Sleepers struct {
 	Acked    atomic.Int64
 }
 
-// Hold fetches n messages and puts each to sleep until release is closed, then acknowledges it. It goes on fetching
-// until then, so that what is delivered again is seen.
-func (s *Sleepers) Hold(ctx context.Context, n int, release <-chan struct{}) error {
+// Hold fetches n messages and puts each to sleep until release is closed, then acknowledges it. What is delivered again,
+// before or after, is a message like any other: it goes on fetching until enough is closed.
+func (s *Sleepers) Hold(ctx context.Context, n int, release, enough <-chan struct{}) error {
 	var asleep sync.WaitGroup
 	defer asleep.Wait()
 	waking, wake := context.WithCancel(ctx)
@@ -75,7 +75,7 @@ func (s *Sleepers) Hold(ctx context.Context, n int, release <-chan struct{}) err
 		}
 	})
 	failed := make(chan error, 1)
-	for waking.Err() == nil {
+	for !closed(enough) {
 		want := min(s.Batch, max(1, n-int(s.Held.Load())))
 		err := fetch(ctx, s.From, want, func(msg jetstream.Msg) error {
 			s.Held.Add(1)
@@ -94,14 +94,20 @@ func (s *Sleepers) Hold(ctx context.Context, n int, release <-chan struct{}) err
 		}
 	}
 	asleep.Wait()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
 	select {
 	case err := <-failed:
 		return err
 	default:
 		return nil
+	}
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 
