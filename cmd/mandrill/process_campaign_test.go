@@ -255,21 +255,19 @@ func (s *scene) messagesEver(t *testing.T) uint64 {
 // The fear: the service burns, and the campaign goes on.
 func TestProcess_CheckThatTurnsBadStopsTheCampaign(t *testing.T) {
 	const (
-		count           = 80
-		every, failures = 200 * time.Millisecond, 2
-		slack           = 2 * time.Second // for a machine that is busy with other tests
-		cause           = control.Cause("monitor-checkout")
+		count = 80
+		cause = control.Cause("monitor-checkout")
 	)
 	for _, then := range []string{"Resumed", "Aborted"} {
 		t.Run(then, func(t *testing.T) {
 			t.Parallel()
 			service := startWatched(t)
-			s := newScene(t, simulated.Config{RestartMin: 50 * time.Millisecond, RestartMax: 100 * time.Millisecond})
+			s := newScene(t, simulated.Config{RestartMin: 300 * time.Millisecond, RestartMax: 600 * time.Millisecond})
 			s.usePostgres(t)
 			file := configFile(t, fmt.Sprintf(`
 monitors:
   checkout: {type: http, url: %q, every: %s, failures: %d}
-`, service.URL, every, failures))
+`, service.URL, checkEvery, checkFailures))
 			var all []*process
 			for i := range 3 {
 				all = append(all, s.startWorker(t, fmt.Sprintf("worker %d", i), "--log-level", "info", "--ack-wait", "2s", "--config", file))
@@ -281,7 +279,7 @@ monitors:
 
 			service.bad.Store(true)
 			turned := time.Now()
-			s.wantPausedWithin(t, cause, turned, every+failures*every+slack)
+			s.wantPausedWithin(t, cause, turned, pausedWithin)
 			s.awaitAgreed(t)
 			before := s.fleet.Boots()
 			if before >= count {

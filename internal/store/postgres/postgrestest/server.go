@@ -36,10 +36,10 @@ func create(install installation) (s *Server, err error) {
 			err = errors.Join(err, s.remove())
 		}
 	}()
-	if s.port, err = freePort(); err != nil {
+	if err := s.initialize(); err != nil {
 		return nil, err
 	}
-	if err := s.initialize(); err != nil {
+	if s.port, err = freePort(); err != nil { // which anybody may take until the server has it
 		return nil, err
 	}
 	return s, s.start()
