@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,10 @@ const (
 	probeShare = 200 * time.Microsecond
 	probeGap   = 50 * time.Microsecond
 	probeBurst = 100 * time.Millisecond
+
+	// scouts is about how many of the hosts that are waited for are looked at a little before they usually are back, so that
+	// it is noticed when they have become faster.
+	scouts = 100
 )
 
 // A bootTime is how long the hosts of a group usually take: a moving mean, and the mean deviation from it, as TCP
@@ -38,15 +43,18 @@ func (b bootTime) after(from, to time.Duration) bootTime {
 // probePause returns the time until the next probe of a host that was triggered so long ago, where so many are waited
 // for. Pausing in proportion to the wait bounds both the number of probes and how late the end is seen; that is all, if
 // nothing is known of the hosts, or this one is unlike the others. Around the time when hosts usually come back, the
-// pause is short; and a probe is due when that time begins.
-func probePause(elapsed, longest time.Duration, usual bootTime, waiting int) time.Duration {
+// pause is short; and a probe is due when that time begins, or just before if the host is a scout.
+func probePause(elapsed, longest time.Duration, usual bootTime, waiting int, scout bool) time.Duration {
 	pause := min(max(elapsed/8, minProbePause), longest)
 	if usual == (bootTime{}) {
 		return max(pause, time.Duration(waiting)*probeGap)
 	}
 	pause = max(pause, time.Duration(waiting)*probeShare)
 	fine := max(usual.mean/64, minProbePause)
-	from, to := usual.mean-2*usual.spread-fine, usual.mean+4*usual.spread+fine
+	from, to := usual.mean-2*usual.spread, usual.mean+4*usual.spread+fine
+	if scout {
+		from -= fine
+	}
 	switch {
 	case elapsed >= to:
 		return pause
@@ -72,9 +80,12 @@ func (p *prober) estimate() bootTime {
 	return p.usual
 }
 
+// watch counts a host among those that are waited for, and reports whether it is a scout.
+func (p *prober) watch() (scout bool) { return rand.Int64N(p.waiting.Add(1)) < scouts }
+
 // pause is probePause for one of the hosts that are waited for now.
-func (p *prober) pause(elapsed, longest time.Duration) time.Duration {
-	return probePause(elapsed, longest, p.estimate(), int(p.waiting.Load()))
+func (p *prober) pause(elapsed, longest time.Duration, scout bool) time.Duration {
+	return probePause(elapsed, longest, p.estimate(), int(p.waiting.Load()), scout)
 }
 
 // slow reports whether hosts are known not to be back at once.

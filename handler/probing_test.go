@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,24 +26,26 @@ func TestProbePause(t *testing.T) {
 		elapsed, longest time.Duration
 		usual            bootTime
 		waiting          int
+		scout            bool
 		want             time.Duration
 	}{
-		{"AtOnceSoonAgain", 0, time.Second, bootTime{}, 1, 10 * ms},
-		{"InProportionToTheWait", 800 * ms, time.Second, bootTime{}, 1, 100 * ms},
-		{"NeverLongerThanProbeInterval", time.Hour, time.Second, bootTime{}, 1, time.Second},
-		{"WhereManyAreWaitedForAllWaitLonger", 0, time.Second, bootTime{}, 100_000, 5 * time.Second},
-		{"AndMoreSoIfNothingIsExpectedSoon", 2 * time.Second, time.Second, second, 100_000, 20 * time.Second},
-		{"UpToTheUsualTime", 900 * ms, 10 * time.Second, second, 1, 80*ms - second.mean/64},
-		{"AtTheUsualTimeOften", time.Second, 10 * time.Second, second, 1, second.mean / 64},
-		{"AtTheUsualTimeOftenThoughManyAreWaitedFor", time.Second, 10 * time.Second, second, 5000, second.mean / 64},
-		{"AfterTheUsualTimeAsBefore", 2 * time.Second, 10 * time.Second, second, 1, 250 * ms},
-		{"LongBeforeTheUsualTimeAsEver", time.Second, 10 * time.Second, minute, 1, 125 * ms},
-		{"NotPastTheBeginOfTheUsualTime", 10 * time.Second, time.Minute, minute, 1_000_000, 46*time.Second - minute.mean/64},
-		{"SlowHostsNotMoreOftenThanProbeInterval", time.Minute, 500 * ms, minute, 1, 500 * ms},
-		{"FastHostsNotMoreOftenThanAnybody", 5 * ms, time.Second, bootTime{ms, ms}, 1, 10 * ms},
+		{"AtOnceSoonAgain", 0, time.Second, bootTime{}, 1, false, 10 * ms},
+		{"InProportionToTheWait", 800 * ms, time.Second, bootTime{}, 1, false, 100 * ms},
+		{"NeverLongerThanProbeInterval", time.Hour, time.Second, bootTime{}, 1, false, time.Second},
+		{"WhereManyAreWaitedForAllWaitLonger", 0, time.Second, bootTime{}, 100_000, false, 5 * time.Second},
+		{"AndMoreSoIfNothingIsExpectedSoon", 2 * time.Second, time.Second, second, 100_000, false, 20 * time.Second},
+		{"UpToTheUsualTime", 900 * ms, 10 * time.Second, second, 1, false, 80 * ms},
+		{"AScoutUpToJustBefore", 900 * ms, 10 * time.Second, second, 1, true, 80*ms - second.mean/64},
+		{"AtTheUsualTimeOften", time.Second, 10 * time.Second, second, 1, false, second.mean / 64},
+		{"AtTheUsualTimeOftenThoughManyAreWaitedFor", time.Second, 10 * time.Second, second, 5000, false, second.mean / 64},
+		{"AfterTheUsualTimeAsBefore", 2 * time.Second, 10 * time.Second, second, 1, false, 250 * ms},
+		{"LongBeforeTheUsualTimeAsEver", time.Second, 10 * time.Second, minute, 1, false, 125 * ms},
+		{"NotPastTheBeginOfTheUsualTime", 10 * time.Second, time.Minute, minute, 1_000_000, false, 46 * time.Second},
+		{"SlowHostsNotMoreOftenThanProbeInterval", time.Minute, 500 * ms, minute, 1, false, 500 * ms},
+		{"FastHostsNotMoreOftenThanAnybody", 5 * ms, time.Second, bootTime{ms, ms}, 1, false, 10 * ms},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := probePause(tt.elapsed, tt.longest, tt.usual, tt.waiting); got != tt.want {
+			if got := probePause(tt.elapsed, tt.longest, tt.usual, tt.waiting, tt.scout); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
 		})
@@ -56,9 +60,10 @@ func TestProbePause_AWrongGuessCostsNoTime(t *testing.T) {
 		longest := time.Duration(rapid.Int64Range(int64(minProbePause), int64(time.Minute)).Draw(t, "probe interval"))
 		usual := bootTime{time.Duration(lengths.Draw(t, "mean")), time.Duration(lengths.Draw(t, "spread"))}
 		waiting := rapid.IntRange(0, 10_000).Draw(t, "waiting")
+		scout := rapid.Bool().Draw(t, "scout")
 		probes, at := 0, time.Duration(0)
 		for at < took {
-			pause := probePause(at, longest, usual, waiting)
+			pause := probePause(at, longest, usual, waiting, scout)
 			if pause < minProbePause {
 				t.Fatalf("a pause of %s", pause)
 			}
@@ -94,6 +99,44 @@ func TestProber_LearnsHowLongHostsTake(t *testing.T) {
 		if most := down/64 + minProbePause; late > most {
 			t.Errorf("the last of many alike was seen %s late, want at most %s", late, most)
 		}
+	})
+}
+
+// Fear: hosts become faster, and each is waited for as long as before, because nobody looks earlier.
+func TestProber_NoticesThatHostsHaveBecomeFaster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Int64
+		w := newWorld(t, func(w *world) {
+			w.log = zerolog.Nop()
+			w.driver.Driver = perHost(func() *fakeHost {
+				h := newHost()
+				h.down = time.Duration(down.Load())
+				return h
+			})
+		})
+		// Of the 1,000 that are waited for, nobody but scouts looks before the usual time.
+		const hosts, every = 8000, 100 * time.Microsecond
+		var all sync.WaitGroup
+		var took atomic.Int64 // by the last one
+		for i := range 2 * hosts {
+			takes := 100 * time.Millisecond
+			if i >= hosts {
+				takes = 50 * time.Millisecond
+			}
+			down.Store(int64(takes))
+			r := newRequest(t)
+			r.Host = restart.Host(fmt.Sprintf("host-%d.example.net", i))
+			began := time.Now()
+			all.Go(func() {
+				handle(w.handler, t.Context(), newDelivery(r))
+				took.Store(int64(time.Since(began)))
+			})
+			time.Sleep(every)
+			if got, most := time.Duration(took.Load()), takes+3*minProbePause; i%hosts == hosts-1 && got > most {
+				t.Errorf("a host that takes %s was seen after %s, want at most %s", takes, got, most)
+			}
+		}
+		all.Wait()
 	})
 }
 

@@ -24,6 +24,7 @@ type watch struct {
 	on         bool
 	ours       bool // it was our trigger, so that the host's time says something of others
 	elsewhere  bool
+	scout      bool      // see prober
 	turn       bool      // the next look has waited for its turn
 	began      time.Time // when the trigger was given, or taken over
 	notReady   time.Time // when the host was last found not to be back
@@ -35,8 +36,7 @@ type watch struct {
 // known that the trigger, open since then, can no longer take effect, or until VerifyTimeout. elsewhere is whether
 // another boot can only be somebody else's doing.
 func (p *passage) watchHost(open time.Time, elsewhere bool) error {
-	p.watch = watch{on: true, began: open, notReady: open, elsewhere: elsewhere}
-	p.prober.waiting.Add(1)
+	p.watch = watch{on: true, began: open, notReady: open, elsewhere: elsewhere, scout: p.prober.watch()}
 	p.job.enter(PhaseVerify)
 	return errWatch
 }
@@ -88,7 +88,7 @@ func (p *passage) look(ctx context.Context) (*Outcome, error) {
 
 // pauseAfter returns the time until the next look at a host that was triggered so long ago, which is in VerifyTimeout.
 func (p *passage) pauseAfter(elapsed time.Duration) time.Duration {
-	return min(p.prober.pause(elapsed, p.cfg.ProbeInterval), p.cfg.VerifyTimeout-elapsed)
+	return min(p.prober.pause(elapsed, p.cfg.ProbeInterval, p.watch.scout), p.cfg.VerifyTimeout-elapsed)
 }
 
 // lookAgain is the timer's. The worker's stop does not wait for its turn.
