@@ -221,6 +221,9 @@ func (c *connection) close() error {
 	if c.IsConnected() {
 		err = c.FlushTimeout(flushTimeout)
 	}
+	if errors.Is(err, nats.ErrConnectionClosed) {
+		err = nil // lost meanwhile, as it may have been before
+	}
 	c.Close()
 	<-c.closed
 	return err

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	patience = 2 * time.Minute
+	patience = 5 * time.Minute
 	requests = 12000
 	resumed  = 10 * time.Second // within which a fault must be got over
 	watched  = 16 * time.Second // after each fault
