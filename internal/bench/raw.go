@@ -65,22 +65,13 @@ type Sleepers struct {
 func (s *Sleepers) Hold(ctx context.Context, n int, release, enough <-chan struct{}) error {
 	var asleep sync.WaitGroup
 	defer asleep.Wait()
-	waking, wake := context.WithCancel(ctx)
-	defer wake()
-	asleep.Go(func() {
-		select {
-		case <-release:
-			wake()
-		case <-waking.Done():
-		}
-	})
 	failed := make(chan error, 1)
 	for !closed(enough) {
 		want := min(s.Batch, max(1, n-int(s.Held.Load())))
 		err := fetch(ctx, s.From, want, func(msg jetstream.Msg) error {
 			s.Held.Add(1)
 			asleep.Go(func() {
-				if err := s.sleep(waking.Done(), msg); err != nil {
+				if err := s.sleep(ctx, release, msg); err != nil {
 					select {
 					case failed <- err:
 					default:
@@ -111,22 +102,24 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-func (s *Sleepers) sleep(wake <-chan struct{}, msg jetstream.Msg) error {
+// sleep notices the release when the lease is due. A million that wake at once keep the connection's own goroutine from
+// its turn until the connection counts as lost.
+func (s *Sleepers) sleep(ctx context.Context, release <-chan struct{}, msg jetstream.Msg) error {
 	pause := func() time.Duration {
 		third := s.AckWait / 3
 		return third - time.Duration(rand.Int64N(int64(third)/5+1))
 	}
 	timer := time.NewTimer(pause())
 	defer timer.Stop()
-	for asleep := true; asleep; {
+	for !closed(release) {
 		select {
-		case <-wake:
-			asleep = false
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		case <-timer.C:
-			if msg.InProgress() == nil {
-				s.Extended.Add(1)
-			}
 			timer.Reset(pause())
+		}
+		if !closed(release) && msg.InProgress() == nil {
+			s.Extended.Add(1)
 		}
 	}
 	err := msg.Ack()

@@ -29,7 +29,7 @@ func TestSleepers_AcknowledgeWhatComesAfterTheRelease(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	sleepers := &bench.Sleepers{From: from, AckWait: time.Hour, Batch: 1}
+	sleepers := &bench.Sleepers{From: from, AckWait: time.Second, Batch: 1}
 	release, enough, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	go func() { ended <- sleepers.Hold(ctx, 1, release, enough) }()
 	defer func() {
