@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -120,5 +122,47 @@ func TestConnect_TLS(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Fear: all is done and confirmed, and the command says that it failed, because the server went away while it said goodbye.
+func TestConnection_LostWhileItIsClosedIsNoFailure(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	defer func() { <-ended }()
+	defer listener.Close()
+	go func() {
+		defer close(ended)
+		serveUntilSecondPing(listener)
+	}()
+	conn, err := endpoint{urls: "nats://" + listener.Addr().String()}.connect(t.Context(), "test", zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.close(); err != nil {
+		t.Errorf("got %v, want nil", err)
+	}
+}
+
+// serveUntilSecondPing lets a client connect, and hangs up when it flushes.
+func serveUntilSecondPing(listener net.Listener) {
+	c, err := listener.Accept()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	fmt.Fprint(c, `INFO {"server_id":"x","version":"2.15.2","proto":1,"headers":true,"max_payload":1048576}`+"\r\n")
+	pings := 0
+	for lines := bufio.NewScanner(c); lines.Scan(); {
+		if lines.Text() != "PING" {
+			continue
+		}
+		if pings++; pings == 2 {
+			return
+		}
+		fmt.Fprint(c, "PONG\r\n")
 	}
 }
