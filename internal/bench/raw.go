@@ -65,6 +65,8 @@ type Sleepers struct {
 func (s *Sleepers) Hold(ctx context.Context, n int, release, enough <-chan struct{}) error {
 	var asleep sync.WaitGroup
 	defer asleep.Wait()
+	ctx, wake := context.WithCancel(ctx)
+	defer wake()
 	failed := make(chan error, 1)
 	for !closed(enough) {
 		want := min(s.Batch, max(1, n-int(s.Held.Load())))
