@@ -58,7 +58,7 @@ func TestProcess_ChaosBootsEachHostOnceAndLosesNothing(t *testing.T) {
 		began := time.Now()
 		more := instances(fmt.Sprintf("chaos%d", round), batch)
 		hosts = append(hosts, more...)
-		publishers = append(publishers, s.startPublish(t, more, "--nats", s.url, "--publish-timeout", "1m"))
+		publishers = append(publishers, s.startPublish(t, more, "--nats", s.url))
 		eventually(t, "some of the round's hosts booted", func() bool { return s.bootsOf(more) >= batch/10 })
 
 		switch round {

@@ -24,7 +24,7 @@ func TestProcess_ServerThatIsRestartedOrKilledUnderLoadLosesNothing(t *testing.T
 	for i := range outages {
 		batch := instances(fmt.Sprintf("outage%d", i), count)
 		hosts = append(hosts, batch...)
-		publisher := s.startPublish(t, batch, "--nats", s.url, "--publish-window", "4", "--publish-timeout", "1m")
+		publisher := s.startPublish(t, batch, "--nats", s.url, "--publish-window", "4")
 		booted := 0
 		eventually(t, "a part of the batch has booted", func() bool {
 			booted = s.bootsOf(batch)

@@ -407,9 +407,12 @@ func (s *scene) publish(t *testing.T, instances []string) {
 	wantPublished(t, s.startPublish(t, instances, "--nats", s.url), len(instances))
 }
 
+// startPublish starts to publish, patiently unless the arguments say otherwise: a starved machine may answer nobody for ten
+// seconds, which is all that a publish has by default.
 func (s *scene) startPublish(t *testing.T, instances []string, args ...string) *process {
 	t.Helper()
-	return run(t, "publisher", nil, strings.Join(instances, "\n"), append([]string{"publish", "--output", "json"}, args...)...)
+	args = append([]string{"publish", "--output", "json", "--publish-timeout", "1m"}, args...)
+	return run(t, "publisher", nil, strings.Join(instances, "\n"), args...)
 }
 
 func wantPublished(t *testing.T, p *process, want int) {
