@@ -64,20 +64,17 @@ type Lapse struct {
 // covers reports whether the host is not ready, that long after it came up.
 func (l Lapse) covers(up time.Duration) bool { return up >= l.After && up-l.After < l.For }
 
-// forced is what was decided for a host instead of being drawn: each for the next thing of its kind.
-type forced struct {
-	calls  []Fate
-	boots  []Lapse
-	probes []ProbeFault
-}
+// forced is what was decided for hosts instead of being drawn: each for the next thing of its kind.
+type forced[T any] map[*host][]T
 
-// next takes the first of what was decided; ok is false if there is none.
-func next[T any](queue *[]T) (first T, ok bool) {
-	if len(*queue) == 0 {
+// next takes the first of what was decided for a host; ok is false if there is none.
+func (q forced[T]) next(h *host) (first T, ok bool) {
+	queue := q[h]
+	if len(queue) == 0 {
 		return first, false
 	}
-	first, *queue = (*queue)[0], (*queue)[1:]
-	return first, true
+	q[h] = queue[1:]
+	return queue[0], true
 }
 
 // What is drawn for: each has numbers of its own, so that, say, more probes do not change how restarts go.

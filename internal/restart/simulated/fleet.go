@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"math"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,9 +22,14 @@ var (
 
 // A Fleet is all hosts that were ever named.
 type Fleet struct {
-	cfg   Config
-	born  time.Time
-	hosts sync.Map // restart.Host to *host
+	cfg  Config
+	born time.Time
+
+	mu           sync.Mutex // guards what follows, and the hosts themselves
+	hosts        map[restart.Host]*host
+	forcedCalls  forced[Fate]
+	forcedBoots  forced[Lapse]
+	forcedProbes forced[ProbeFault]
 }
 
 var _ restart.Driver = (*Fleet)(nil)
@@ -34,25 +40,31 @@ func New(cfg Config) (*Fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Fleet{cfg: cfg, born: time.Now()}, nil
+	return &Fleet{
+		cfg:          cfg,
+		born:         time.Now(),
+		hosts:        make(map[restart.Host]*host),
+		forcedCalls:  make(forced[Fate]),
+		forcedBoots:  make(forced[Lapse]),
+		forcedProbes: make(forced[ProbeFault]),
+	}, nil
 }
 
 // never is later than anything that happens.
 const never = time.Duration(math.MaxInt64)
 
-// A host is one simulated host. Its times count from the birth of the fleet, so that they are monotonic and small.
+// A host is one simulated host. Its times count from the birth of the fleet, so that they are monotonic and small. There
+// may be a million of them beside whatever is measured in this process: it holds no pointers, so that the garbage
+// collector need not look at it.
 type host struct {
-	hash uint64 // of its name
-	slow bool
-
-	mu     sync.Mutex    // guards what follows
+	hash   uint64 // of its name
+	slow   bool
 	boots  int           // since the fleet was made
 	since  time.Duration // when the running boot began
 	up     time.Duration // from when it answers
 	lapse  Lapse         // when it answers and does not do its work
 	probes int
 	counts Counts
-	forced forced
 
 	// due is when the running boot ends, or never. One time stands for all requests that wait to take effect: all of them
 	// name the running boot, so the earliest ends it, and at that moment the compare of every other one fails.
@@ -90,8 +102,9 @@ func (f *Fleet) Probe(ctx context.Context, name restart.Host) (restart.State, er
 
 // observe is the part of Probe that happens at the host.
 func (f *Fleet) observe(name restart.Host) (restart.State, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	h, now := f.look(name)
-	defer h.mu.Unlock()
 	h.probes++
 	switch fault := f.nextProbeFault(h); {
 	case fault == ProbeHangs:
@@ -134,8 +147,9 @@ func check(ctx context.Context, name restart.Host) error {
 // Deliver is the part of Restart that happens at the host, once a call has arrived there: nothing that becomes of the
 // caller can stop it any more. It never blocks; without an answer the caller may wait for one as long as it likes.
 func (f *Fleet) Deliver(name restart.Host, from restart.Epoch, within time.Duration) (answered bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	h, now := f.look(name)
-	defer h.mu.Unlock()
 	h.counts.Calls++
 	fate := f.nextFate(h)
 	if within <= 0 {
@@ -159,76 +173,76 @@ func (f *Fleet) Deliver(name restart.Host, from restart.Epoch, within time.Durat
 
 // Reboot ends the running boot of a host by somebody else's hand.
 func (f *Fleet) Reboot(name restart.Host) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	h, now := f.look(name)
-	defer h.mu.Unlock()
 	f.boot(h, now)
 }
 
 // Force decides what becomes of the next restart calls of a host, one call each. Calls after that are drawn again.
 func (f *Fleet) Force(name restart.Host, fates ...Fate) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	h, _ := f.look(name)
-	defer h.mu.Unlock()
-	h.forced.calls = append(h.forced.calls, fates...)
+	f.forcedCalls[h] = append(f.forcedCalls[h], fates...)
 }
 
 // ForceProbes decides what becomes of the next probes of a host, one probe each.
 func (f *Fleet) ForceProbes(name restart.Host, faults ...ProbeFault) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	h, _ := f.look(name)
-	defer h.mu.Unlock()
-	h.forced.probes = append(h.forced.probes, faults...)
+	f.forcedProbes[h] = append(f.forcedProbes[h], faults...)
 }
 
 // ForceBoots decides when a host is not ready after its next boots, by whatever hand, one boot each.
 func (f *Fleet) ForceBoots(name restart.Host, lapses ...Lapse) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	h, _ := f.look(name)
-	defer h.mu.Unlock()
-	h.forced.boots = append(h.forced.boots, lapses...)
+	f.forcedBoots[h] = append(f.forcedBoots[h], lapses...)
 }
 
 // Boots returns how often all hosts have booted since the fleet was made, by whatever hand. It looks at every host.
 func (f *Fleet) Boots() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Since(f.born)
 	sum := 0
-	f.hosts.Range(func(_, found any) bool {
-		h := found.(*host)
-		f.lock(h)
-		defer h.mu.Unlock()
+	for _, h := range f.hosts {
+		f.catchUp(h, now)
 		sum += h.boots
-		return true
-	})
+	}
 	return sum
 }
 
 // BootsOf returns how often a host has booted since the fleet was made, by whatever hand.
 func (f *Fleet) BootsOf(name restart.Host) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	h, _ := f.look(name)
-	defer h.mu.Unlock()
 	return h.boots
 }
 
 // CountsOf returns the restart calls of a host.
 func (f *Fleet) CountsOf(name restart.Host) Counts {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	h, _ := f.look(name)
-	defer h.mu.Unlock()
 	return h.counts
 }
 
-// look returns the host, locked, as it is now. The caller unlocks it.
+// look returns the host as it is now. The clock is read under the fleet's lock, because a host's time must not go
+// backwards from one caller to the next.
 func (f *Fleet) look(name restart.Host) (*host, time.Duration) {
-	found, ok := f.hosts.Load(name)
+	h, ok := f.hosts[name]
 	if !ok {
-		found, _ = f.hosts.LoadOrStore(name, f.newHost(name))
+		h = f.newHost(name)
+		f.hosts[restart.Host(strings.Clone(string(name)))] = h // and not what the name is a part of
 	}
-	h := found.(*host)
-	return h, f.lock(h)
-}
-
-// lock locks the host as it is now. The clock is read under the lock, because a host's time must not go backwards from
-// one caller to the next.
-func (f *Fleet) lock(h *host) time.Duration {
-	h.mu.Lock()
 	now := time.Since(f.born)
 	f.catchUp(h, now)
-	return now
+	return h, now
 }
 
 func (f *Fleet) newHost(name restart.Host) *host {
@@ -252,7 +266,7 @@ func (f *Fleet) boot(h *host, at time.Duration) {
 	r := f.draw(h, drawBoot, h.boots)
 	down, flaps, unready := f.drawDown(r, h), r.Float64() < f.cfg.FlapRate, f.drawDown(r, h)
 	h.since, h.up, h.due = at, at+down, never
-	lapse, decided := next(&h.forced.boots)
+	lapse, decided := f.forcedBoots.next(h)
 	if !decided && flaps {
 		lapse = Lapse{For: unready}
 	}
@@ -260,7 +274,7 @@ func (f *Fleet) boot(h *host, at time.Duration) {
 }
 
 func (f *Fleet) nextFate(h *host) Fate {
-	if fate, decided := next(&h.forced.calls); decided {
+	if fate, decided := f.forcedCalls.next(h); decided {
 		return fate
 	}
 	return f.drawFate(h, h.counts.Calls)
@@ -268,10 +282,11 @@ func (f *Fleet) nextFate(h *host) Fate {
 
 // nextProbeFault returns what keeps the host's next probe from being answered, or zero.
 func (f *Fleet) nextProbeFault(h *host) ProbeFault {
-	if fault, decided := next(&h.forced.probes); decided {
+	if fault, decided := f.forcedProbes.next(h); decided {
 		return fault
 	}
-	if f.draw(h, drawProbe, h.probes).Float64() < f.cfg.ProbeFailureRate {
+	// A host is probed a few times each restart, so nothing is drawn for nothing.
+	if f.cfg.ProbeFailureRate > 0 && f.draw(h, drawProbe, h.probes).Float64() < f.cfg.ProbeFailureRate {
 		return ProbeFails
 	}
 	return 0
