@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 )
 
 // fetchWait is how long one fetch waits for messages.
@@ -61,38 +61,25 @@ type Sleepers struct {
 }
 
 // Hold fetches n messages and puts each to sleep until release is closed, then acknowledges it. What is delivered again,
-// before or after, is a message like any other: it goes on fetching until enough is closed.
+// before or after, is a message like any other: it goes on fetching until enough is closed. The first error wakes all that
+// sleep, and is returned.
 func (s *Sleepers) Hold(ctx context.Context, n int, release, enough <-chan struct{}) error {
-	var asleep sync.WaitGroup
-	defer asleep.Wait()
-	ctx, wake := context.WithCancel(ctx)
-	defer wake()
-	failed := make(chan error, 1)
-	for !closed(enough) {
-		want := min(s.Batch, max(1, n-int(s.Held.Load())))
-		err := fetch(ctx, s.From, want, func(msg jetstream.Msg) error {
-			s.Held.Add(1)
-			asleep.Go(func() {
-				if err := s.sleep(ctx, release, msg); err != nil {
-					select {
-					case failed <- err:
-					default:
-					}
-				}
+	all, ctx := errgroup.WithContext(ctx)
+	all.Go(func() error {
+		for !closed(enough) {
+			want := min(s.Batch, max(1, n-int(s.Held.Load())))
+			err := fetch(ctx, s.From, want, func(msg jetstream.Msg) error {
+				s.Held.Add(1)
+				all.Go(func() error { return s.sleep(ctx, release, msg) })
+				return nil
 			})
-			return nil
-		})
-		if err != nil {
-			return err
+			if err != nil {
+				return err
+			}
 		}
-	}
-	asleep.Wait()
-	select {
-	case err := <-failed:
-		return err
-	default:
 		return nil
-	}
+	})
+	return all.Wait()
 }
 
 func closed(c <-chan struct{}) bool {
