@@ -57,7 +57,7 @@ func (s *scene) campaigns(t *testing.T) (docs *campaign.Documents) {
 func (s *scene) awaitCampaign(t *testing.T, id uuid.UUID, what string, ready func(campaign.Progress) bool) campaign.Campaign {
 	t.Helper()
 	docs := s.campaigns(t)
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * poll) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * poll) { // each look loads all of it
 		c, err := docs.Load(t.Context(), id)
 		switch {
 		case err == nil && ready(c.Progress):
