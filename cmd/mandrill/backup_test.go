@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // A snapshot is what `nats stream backup` writes: the stream's configuration and state, and its messages and consumers in
@@ -19,71 +22,116 @@ type snapshot struct {
 	chunks [][]byte
 }
 
+// transferTimeout is for one try of a transfer, which a server breaks off when it has heard nothing for five seconds.
+const transferTimeout = patience / 6
+
 // backUp takes a snapshot of a stream through the server's interface, as the nats command does.
-func backUp(t *testing.T, conn *nats.Conn, name string) *snapshot {
+func backUp(t *testing.T, conn *nats.Conn, name string) (taken *snapshot) {
 	t.Helper()
+	patiently(t, "back up stream "+name, func() (err error) {
+		ctx, cancel := context.WithTimeout(t.Context(), transferTimeout)
+		defer cancel()
+		taken, err = download(ctx, conn, name)
+		return err
+	})
+	return taken
+}
+
+func download(ctx context.Context, conn *nats.Conn, name string) (*snapshot, error) {
 	inbox := conn.NewInbox()
 	chunks, err := conn.SubscribeSync(inbox)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	defer func() { _ = chunks.Unsubscribe() }()
 	s := &snapshot{}
-	ask(t, conn, "$JS.API.STREAM.SNAPSHOT."+name, map[string]any{"deliver_subject": inbox, "chunk_size": 128 << 10}, s)
+	question := map[string]any{"deliver_subject": inbox, "chunk_size": 128 << 10}
+	if err := ask(ctx, conn, "$JS.API.STREAM.SNAPSHOT."+name, question, s); err != nil {
+		return nil, err
+	}
 	for {
-		chunk, err := chunks.NextMsg(patience)
+		chunk, err := chunks.NextMsgWithContext(ctx)
 		if err != nil {
-			t.Fatalf("cannot back up stream %s: %v", name, err)
+			return nil, err
 		}
 		if len(chunk.Data) == 0 {
-			return s
+			// There is none either if all fitted into one chunk.
+			if status := chunk.Header.Get("Status"); status != "" && status != "204" {
+				return nil, fmt.Errorf("broken off with status %s: %s", status, chunk.Header.Get("Description"))
+			}
+			return s, nil
 		}
 		s.chunks = append(s.chunks, chunk.Data)
 		if chunk.Reply != "" {
 			if err := chunk.Respond(nil); err != nil { // for the next one
-				t.Fatal(err)
+				return nil, err
 			}
 		}
 	}
 }
 
-// restore makes the stream of a snapshot, which must not be there.
+// restore makes the stream of a snapshot, which must not be there. In a cluster the first chunk may come to a node that does
+// not know yet who takes it.
 func restore(t *testing.T, conn *nats.Conn, name string, s *snapshot) {
 	t.Helper()
+	var half bool // of it may be there
+	patiently(t, "restore stream "+name, func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), transferTimeout)
+		defer cancel()
+		if half {
+			if err := remove(ctx, conn, name); err != nil {
+				return err
+			}
+		}
+		half = true
+		return upload(ctx, conn, name, s)
+	})
+}
+
+func remove(ctx context.Context, conn *nats.Conn, name string) error {
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return err
+	}
+	if err := js.DeleteStream(ctx, name); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err
+	}
+	return nil
+}
+
+func upload(ctx context.Context, conn *nats.Conn, name string, s *snapshot) error {
 	var to struct {
 		Subject string `json:"deliver_subject"`
 	}
-	ask(t, conn, "$JS.API.STREAM.RESTORE."+name, s, &to)
+	if err := ask(ctx, conn, "$JS.API.STREAM.RESTORE."+name, s, &to); err != nil {
+		return err
+	}
 	for _, chunk := range append(s.chunks, nil) {
-		answer, err := conn.Request(to.Subject, chunk, patience)
+		answer, err := conn.RequestWithContext(ctx, to.Subject, chunk)
 		if err != nil {
-			t.Fatalf("cannot restore stream %s: %v", name, err)
+			return err
 		}
 		if bytes.Contains(answer.Data, []byte(`"error"`)) {
-			t.Fatalf("cannot restore stream %s: %s", name, answer.Data)
+			return fmt.Errorf("got %s", answer.Data)
 		}
 	}
+	return nil
 }
 
-func ask(t *testing.T, conn *nats.Conn, subject string, question, into any) {
-	t.Helper()
+func ask(ctx context.Context, conn *nats.Conn, subject string, question, into any) error {
 	data, err := json.Marshal(question)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
 	answer, err := conn.RequestWithContext(ctx, subject, data)
 	if err != nil {
-		t.Fatalf("%s: %v", subject, err)
+		return fmt.Errorf("%s: %w", subject, err)
 	}
 	var failed struct{ Error any }
 	if err := json.Unmarshal(answer.Data, &failed); err != nil || failed.Error != nil {
-		t.Fatalf("%s: got %s", subject, answer.Data)
+		return fmt.Errorf("%s: got %s", subject, answer.Data)
 	}
-	if err := json.Unmarshal(answer.Data, into); err != nil {
-		t.Fatal(err)
-	}
+	return json.Unmarshal(answer.Data, into)
 }
 
 // postgresProgram returns the path of one of PostgreSQL's own programs, which the manual tells to use.

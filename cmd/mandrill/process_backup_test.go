@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/mayhem-mandrill/mandrill/internal/natsd/natsdtest"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/restart/simulated"
@@ -162,12 +164,14 @@ func TestBackup_OfAReplicatedJournalVouchesForNothingOlder(t *testing.T) {
 	t.Parallel()
 	old := natsdtest.StartCluster(t, 3)
 	js := old.JetStream(t)
-	if _, err := stream.Ensure(t.Context(), js, stream.Settings{Replicas: 3}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := js.Publish(t.Context(), "mandrill.journal.web.id.h", []byte("event")); err != nil {
-		t.Fatal(err)
-	}
+	patiently(t, "create the streams", func() error {
+		_, err := stream.Ensure(t.Context(), js, stream.Settings{Replicas: 3})
+		return err
+	})
+	patiently(t, "append an event", func() error {
+		_, err := js.Publish(t.Context(), "mandrill.journal.web.id.h", []byte("event"), jetstream.WithMsgID("once"))
+		return err
+	})
 	taken := backUp(t, js.Conn(), stream.Journal)
 
 	next := natsdtest.StartCluster(t, 3).JetStream(t)

@@ -132,8 +132,8 @@ func testCrashes(t *testing.T, s *scene, step crashStep, hosts crashHosts) {
 		"--probe-interval", "100ms",
 	}, hosts.args...)
 	if step.name == stepTerminal {
-		// A container that exits at once may be seen running.
-		args = append(args, "--verify-timeout", "10s", "--stable-for", "1s")
+		// A container that exits at once may be seen running, for seconds on a busy machine.
+		args = append(args, "--verify-timeout", "10s", "--stable-for", "8s")
 	}
 	number, holding := 0, append(slices.Clone(hosts.environ), holdVariable+"="+step.name)
 	for batch := range slices.Chunk(hosts.instances, crashBatch) {
@@ -187,9 +187,10 @@ func wantAtCrash(t *testing.T, s *scene, step crashStep, hosts crashHosts, batch
 // wantAllOnce wants one boot of each host and one outcome of each request.
 func wantAllOnce(t *testing.T, s *scene, step crashStep, hosts crashHosts) {
 	t.Helper()
-	kind, reason, letters := restart.Restarted, restart.ReasonVerified, 0
+	kind, reasons, letters := restart.Restarted, []restart.Reason{restart.ReasonVerified}, 0
 	if step.name == stepTerminal {
-		kind, reason, letters = restart.Dead, restart.ReasonNotReady, len(hosts.instances)
+		// Unconfirmed, if the machine was so busy that nobody has seen the boot in time.
+		kind, reasons, letters = restart.Dead, []restart.Reason{restart.ReasonNotReady, restart.ReasonUnconfirmed}, len(hosts.instances)
 	}
 	if hosts.settled != nil {
 		hosts.settled()
@@ -204,8 +205,8 @@ func wantAllOnce(t *testing.T, s *scene, step crashStep, hosts crashHosts) {
 			t.Errorf("%s: got %d outcomes, want 1: %+v", instance, len(all), all)
 			continue
 		}
-		if o := all[0]; o.Kind != kind || o.Reason != reason {
-			t.Errorf("%s: got outcome %s (%s: %s), want %s (%s)", instance, o.Kind, o.Reason, o.Detail, kind, reason)
+		if o := all[0]; o.Kind != kind || !slices.Contains(reasons, o.Reason) {
+			t.Errorf("%s: got outcome %s (%s: %s), want %s %v", instance, o.Kind, o.Reason, o.Detail, kind, reasons)
 		}
 	}
 	if len(outcomes) != len(hosts.instances) {

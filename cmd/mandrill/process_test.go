@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -450,6 +452,20 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
+// patiently does what a server refuses while it has no leader, or no processor for seconds.
+func patiently(t *testing.T, what string, do func() error) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(poll) {
+		err := do()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("cannot %s within %s: %v", what, patience, err)
+		}
+	}
+}
+
 func (s *scene) awaitBoots(t *testing.T, n int) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d boots", n), func() bool { return s.fleet.Boots() >= n })
@@ -494,24 +510,39 @@ func (s *scene) queued(t *testing.T) (int, error) {
 
 func (s *scene) streamInfo(t *testing.T, name string) (*jetstream.StreamInfo, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
-	found, err := s.js.Stream(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return found.CachedInfo(), nil
+	return answerOf(t, func(ctx context.Context) (*jetstream.StreamInfo, error) {
+		found, err := s.js.Stream(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		return found.CachedInfo(), nil
+	})
 }
 
 func (s *scene) consumerInfo(t *testing.T) (*jetstream.ConsumerInfo, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
-	c, err := s.js.Consumer(ctx, stream.Work, stream.ConsumerName(restart.DefaultGroup))
-	if err != nil {
-		return nil, err
+	return answerOf(t, func(ctx context.Context) (*jetstream.ConsumerInfo, error) {
+		c, err := s.js.Consumer(ctx, stream.Work, stream.ConsumerName(restart.DefaultGroup))
+		if err != nil {
+			return nil, err
+		}
+		return c.CachedInfo(), nil
+	})
+}
+
+// answerOf asks a server until it answers. One that is being started again, or has no processor for seconds, does so later.
+func answerOf[T any](t *testing.T, ask func(ctx context.Context) (T, error)) (T, error) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(poll) {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		answer, err := ask(ctx)
+		cancel()
+		var said jetstream.JetStreamError
+		isAnswer := err == nil || errors.As(err, &said) && said.APIError() != nil && said.APIError().Code != http.StatusServiceUnavailable
+		if isAnswer || time.Now().After(deadline) {
+			return answer, err
+		}
 	}
-	return c.CachedInfo(), nil
 }
 
 // open opens the scene's database beside whoever has it open.
