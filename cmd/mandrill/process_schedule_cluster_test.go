@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/mayhem-mandrill/mandrill/internal/porttest"
 	"github.com/mayhem-mandrill/mandrill/internal/restart/simulated"
 	"github.com/mayhem-mandrill/mandrill/internal/schedule"
 )
@@ -133,17 +134,15 @@ func (c *cluster) urls() string {
 	return strings.Join(urls, ",")
 }
 
-// freePorts returns ports at which nobody listened a moment ago: every node must know the others' beforehand.
+// freePorts returns ports of the nodes' own: every node must know the others' beforehand.
 func freePorts(t *testing.T, n int) []int {
 	t.Helper()
 	ports := make([]int, n)
 	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+		var err error
+		if ports[i], err = porttest.Free(); err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close() // only when all are known, so that no two are the same
-		ports[i] = l.Addr().(*net.TCPAddr).Port
 	}
 	return ports
 }

@@ -363,17 +363,15 @@ func (s *scene) connect(t *testing.T, options ...nats.Option) {
 // startServer starts the server, again on the same folder and port if there was one.
 func (s *scene) startServer(t *testing.T) {
 	t.Helper()
-	args := []string{"server", "--data", s.data}
-	if s.listen != "" {
-		args = append(args, "--listen", s.listen)
+	if s.listen == "" {
+		s.listen = freeAddress(t)
 	}
-	s.server = run(t, "server", nil, "", args...)
+	s.server = run(t, "server", nil, "", "server", "--data", s.data, "--listen", s.listen)
 	var ready struct {
 		URL string `json:"url"`
 	}
 	s.server.await(t, "URL", func() bool { return json.Unmarshal(s.server.stdout.Bytes(), &ready) == nil })
 	s.url = ready.URL
-	s.listen = ready.URL[strings.LastIndexByte(ready.URL, '@')+1:]
 }
 
 // usePostgres gives the scene a database that several workers can share.

@@ -62,7 +62,7 @@ var rules = []rule{
 		append([]string{"internal/store", "internal/store/groupcommit", "internal/store/schema"}, vocabulary...),
 		"a store knows requests, and nothing of messages",
 	},
-	{"internal/store/*/*", nil, "a test's database is a database"},
+	{"internal/store/*/*", []string{"internal/porttest"}, "a test's database is a database"},
 	{"internal/plainjson", nil, "it writes what it is given"},
 	{"internal/plainjson/*", nil, "it only compares"},
 	{"internal/writebehind", nil, "it knows connections, and nothing of what they are for"},
@@ -76,17 +76,18 @@ var rules = []rule{
 	{"internal/control", append([]string{"internal/policy"}, onBroker...), "it stands between the vocabulary and the broker"},
 	{"internal/stream", vocabulary, "everybody else spells subjects through it"},
 	{"internal/natsd", nil, "it runs a server, whatever that is for"},
-	{"internal/natsd/*", []string{"internal/natsd"}, "a test's server is a server"},
+	{"internal/natsd/*", []string{"internal/natsd", "internal/porttest"}, "a test's server is a server"},
 	{"internal/config", append([]string{"internal/policy", "internal/monitor", "internal/monitor/*", "internal/notify"}, vocabulary...), "it checks values by the rules of those who use them, and starts nothing"},
 	{"internal/deploytest", nil, "it only looks"},
 	{"internal/deploytest/*", nil, "a test's hosts are a program of their own"},
 	{"internal/release", nil, "it builds the program, and is no part of it"},
+	{"internal/porttest", nil, "a port is anybody's"},
 	{"internal/importtest", nil, "it only looks"},
 }
 
 // testOnly are packages for tests: nothing that is built into the binary may reach them, nor the testing package.
 var testOnly = []string{
-	"testing", "internal/natsd/natsdtest", "internal/restart/restarttest", "internal/restart/fleettest",
+	"testing", "internal/porttest", "internal/natsd/natsdtest", "internal/restart/restarttest", "internal/restart/fleettest",
 	"internal/restart/docker/dockertest", "internal/store/storetest", "internal/store/postgres/postgrestest", "internal/journal/journaltest", "internal/plainjson/plainjsontest", "pgregory.net/rapid", "go.uber.org/goleak",
 	"github.com/google/go-cmp/cmp", "github.com/rogpeppe/go-internal/testscript",
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/mayhem-mandrill/mandrill/internal/porttest"
 )
 
 const (
@@ -29,7 +31,10 @@ type Cluster struct{ nodes []*Server }
 // made.
 func StartCluster(t testing.TB, n int) *Cluster {
 	t.Helper()
-	routes := freeAddresses(t, n)
+	routes := make([]*url.URL, n)
+	for i := range routes {
+		routes[i] = &url.URL{Scheme: "nats", Host: net.JoinHostPort(loopback, strconv.Itoa(freePort(t)))}
+	}
 	c := &Cluster{}
 	for i := range n {
 		c.nodes = append(c.nodes, startNode(t, i, routes))
@@ -93,7 +98,7 @@ func startNode(t testing.TB, i int, routes []*url.URL) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, clientPort := t.TempDir(), server.RANDOM_PORT
+	dir, clientPort := t.TempDir(), freePort(t)
 	s := &Server{}
 	s.start = func(t testing.TB) func() {
 		t.Helper()
@@ -122,7 +127,6 @@ func startNode(t testing.TB, i int, routes []*url.URL) *Server {
 			t.Fatalf("node %d does not accept connections", i)
 		}
 		s.url = node.ClientURL()
-		clientPort = node.Addr().(*net.TCPAddr).Port
 		return stop
 	}
 	s.stop = s.start(t)
@@ -130,17 +134,12 @@ func startNode(t testing.TB, i int, routes []*url.URL) *Server {
 	return s
 }
 
-// freeAddresses returns where nobody listened a moment ago: every node must know the others' addresses beforehand.
-func freeAddresses(t testing.TB, n int) []*url.URL {
+// freePort returns a port for a node that must be known before the node listens, and stays its own while it is away.
+func freePort(t testing.TB) int {
 	t.Helper()
-	routes := make([]*url.URL, n)
-	for i := range routes {
-		l, err := net.Listen("tcp", net.JoinHostPort(loopback, "0"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // only when all are known, so that no two are the same
-		routes[i] = &url.URL{Scheme: "nats", Host: l.Addr().String()}
+	port, err := porttest.Free()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return routes
+	return port
 }

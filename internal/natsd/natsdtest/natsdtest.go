@@ -4,6 +4,8 @@
 package natsdtest
 
 import (
+	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +39,7 @@ func Start(t testing.TB) *Server {
 	t.Helper()
 	cfg := natsd.Config{
 		Dir:          t.TempDir(),
+		Listen:       net.JoinHostPort(loopback, strconv.Itoa(freePort(t))),
 		SyncInterval: syncInterval,
 		Name:         "natsdtest",
 		Logger:       zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel),
@@ -49,7 +52,6 @@ func Start(t testing.TB) *Server {
 			t.Fatal(err)
 		}
 		s.url = server.URL()
-		cfg.Listen = strings.TrimPrefix(s.url, "nats://")
 		return server.Close
 	}
 	s.stop = s.start(t)

@@ -15,6 +15,7 @@ import (
 
 	gossh "golang.org/x/crypto/ssh"
 
+	"github.com/mayhem-mandrill/mandrill/internal/porttest"
 	"github.com/mayhem-mandrill/mandrill/internal/restart"
 	"github.com/mayhem-mandrill/mandrill/internal/restart/restarttest"
 )
@@ -80,7 +81,10 @@ func newSSHD(t testing.TB) *fixture {
 	hostKeyFile := newFile(t, "host_key", string(pem.EncodeToMemory(block)))
 	userKey, keyFile := newKeyFile(t)
 	allowed := newFile(t, "authorized_keys", string(gossh.MarshalAuthorizedKey(userKey.PublicKey())))
-	port := freePort(t)
+	port, err := porttest.Free()
+	if err != nil {
+		t.Fatal(err)
+	}
 	startSSHD(t, program, port, newFile(t, "sshd_config", strings.Join([]string{
 		fmt.Sprintf("ListenAddress 127.0.0.1:%d", port),
 		"HostKey " + hostKeyFile,
@@ -135,16 +139,6 @@ func startSSHD(t testing.TB, program string, port int, config string) {
 			t.Fatalf("sshd does not listen: %v", err)
 		}
 	}
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 func trigger(from restart.Epoch) restart.Trigger {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/mayhem-mandrill/mandrill/internal/porttest"
 )
 
 // settings keep the server to itself. What concerns durability is left as PostgreSQL has it: a test of what survives
@@ -39,18 +40,10 @@ func create(install installation) (s *Server, err error) {
 	if err := s.initialize(); err != nil {
 		return nil, err
 	}
-	if s.port, err = freePort(); err != nil { // which anybody may take until the server has it
+	if s.port, err = porttest.Free(); err != nil {
 		return nil, err
 	}
 	return s, s.start()
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
 
 func (s *Server) initialize() error {
