@@ -372,7 +372,7 @@ func TestProcess_CampaignOfAWorkerThatIsStoppedGoesOnAtOnce(t *testing.T) {
 	first.signal(t, syscall.SIGTERM)
 	stopped := time.Now()
 	taken := second.awaitLine(t, takenUp, says(takenUp))
-	if took := taken.Time.Sub(stopped); took > 2*time.Second { // one, on a machine that is busy with other tests
+	if took := taken.Time.Sub(stopped); took > 15*time.Second { // a second, and more on a busy machine; its lease is a minute
 		t.Errorf("it was taken up after %s, want at once", took)
 	}
 	first.wantExit(t, exitDone)

@@ -21,7 +21,7 @@ import (
 )
 
 // patience is how long a test waits for what must come.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 var (
 	away       = ops.Problem{Name: "nats", Detail: "no connection for 12s"}

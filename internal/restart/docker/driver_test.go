@@ -23,7 +23,7 @@ import (
 const (
 	host restart.Host = "web-1.example.net"
 
-	patience = 10 * time.Second
+	patience = time.Minute
 )
 
 var errLease = errors.New("the lease was lost")

@@ -129,7 +129,7 @@ func startSSHD(t testing.TB, program string, port int, config string) {
 		}
 	})
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			c.Close()
@@ -155,7 +155,7 @@ func (f *fixture) wantBoots(t testing.TB, want int) {
 // awaitBoot waits for the first boot, and wants no other.
 func (f *fixture) awaitBoot(t testing.TB) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); f.boots(t) == 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(30 * time.Second); f.boots(t) == 0 && time.Now().Before(deadline); {
 		time.Sleep(5 * time.Millisecond)
 	}
 	f.wantBoots(t, 1)

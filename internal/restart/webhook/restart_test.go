@@ -311,7 +311,7 @@ func TestDriver_ReasonThatNeverEndsHoldsNothingUp(t *testing.T) {
 		if !strings.Contains(err.Error(), "because") {
 			t.Errorf("Restart: got %v, want what had come of the reason", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("Restart: no answer, although the server's status had come")
 	}
 }
