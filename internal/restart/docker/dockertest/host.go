@@ -30,7 +30,12 @@ type Options struct {
 }
 
 func (o Options) config(image string) *container.Config {
-	cfg := &container.Config{Image: image, Labels: o.Labels}
+	cfg := &container.Config{
+		Image: image, Labels: o.Labels,
+		// With the network "none" too an engine keeps books of who is in it, over which one of 20.10 locks itself up for good
+		// when dozens of containers end and start at once (https://github.com/moby/moby/issues/46661).
+		NetworkDisabled: true,
+	}
 	if o.HealthCheck || o.NeverReady {
 		cfg.Healthcheck = &container.HealthConfig{
 			Test: []string{"CMD", "/hostd", "health"}, Interval: healthEvery, Timeout: patience, Retries: 1,
