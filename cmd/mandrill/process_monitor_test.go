@@ -115,7 +115,9 @@ monitors:
 		t.Errorf("%d hosts booted in the second after the pause was confirmed", after-before)
 	}
 	for _, verb := range [][]string{{"status"}, {"explain", lastOf(t, s, hosts)}} {
-		if said := s.do(t, verb...); !strings.Contains(said, string(cause)) || !strings.Contains(said, "500") {
+		// On a busy machine the last of the failures may have been to answer in time.
+		said := s.do(t, verb...)
+		if !strings.Contains(said, string(cause)) || !strings.Contains(said, "500") && !strings.Contains(said, "no answer within") {
 			t.Errorf("%s does not say which check holds the group back, and what it saw:\n%s", verb[0], said)
 		}
 	}

@@ -388,7 +388,10 @@ func (s *scene) startWorker(t *testing.T, name string, args ...string) *process 
 
 func (s *scene) startWorkerWith(t *testing.T, name string, environ []string, args ...string) *process {
 	t.Helper()
-	args = append([]string{"--data", s.workerData, "--database", s.database, "--nats", s.url}, args...)
+	args = append([]string{
+		"--data", s.workerData, "--database", s.database, "--nats", s.url,
+		"--retry-cap", "10s", // well within patience, however often a starved machine has made it try
+	}, args...)
 	return s.startBare(t, name, environ, args...)
 }
 
