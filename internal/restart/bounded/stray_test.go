@@ -186,8 +186,9 @@ func TestDriver_NeverMakesMoreCallsThanSlots(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		callers := rapid.SampledFrom([]int{10, 100, 1000}).Draw(rt, "callers")
 		slots := rapid.IntRange(1, 20).Draw(rt, "slots")
-		// How long the n-th call takes, and whether it heeds its context, panics, or is released while it runs.
-		takes := rapid.SliceOfN(rapid.IntRange(0, 20), 1, 30).Draw(rt, "takes")
+		// How long the n-th call takes, and whether it heeds its context, panics, or is released while it runs. No timer is due
+		// at once: some of those together kill the race detector (https://go.dev/issue/78156).
+		takes := rapid.SliceOfN(rapid.IntRange(1, 20), 1, 30).Draw(rt, "takes")
 		kind := rapid.SampledFrom([]string{"heeds", "ignores", "panics", "released"})
 		kinds := rapid.SliceOfN(kind, 1, 7).Draw(rt, "kinds")
 		var most int64
@@ -229,7 +230,7 @@ func crowd(t *testing.T, callers, slots int, takes []int, kinds []string) (d *bo
 			s := acquire(t, d)
 			defer s.Release()
 			if kinds[i%len(kinds)] == "released" {
-				time.AfterFunc(time.Duration(i%3)*time.Second, s.Release)
+				time.AfterFunc(time.Duration(1+i%3)*time.Second, s.Release)
 			}
 			_, _ = s.Probe(t.Context(), host)
 			_ = s.Restart(t.Context(), restart.Trigger{Host: host, From: "1", Within: 5 * time.Second})
